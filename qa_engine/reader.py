@@ -1,0 +1,424 @@
+"""A loaded checkpoint: text in, spans out, in three steps (`encode → forward → decode`) that can overlap.
+
+Knows one model and its device. Queues, batches over chats and swapping belong to `engine`.
+"""
+
+import logging
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import (
+    AutoConfig,
+    AutoModelForQuestionAnswering,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
+from qa_engine.checkpoints import Calibration, Manifest, WindowSettings, read_manifest, refuse_pickles, verify
+from qa_engine.errors import CheckpointBroken, CheckpointError, CheckpointMissing, EmptyQuestion
+from qa_engine.spans import TokenSpans, best_spans
+from qa_engine.windows import Tokens, Window, WindowMaker, WindowSizes
+
+log = logging.getLogger(__name__)
+
+BUNDLED = Path(__file__).parent / "bundled"
+ASKS_AT_ONCE = 32
+CANDIDATE_SPANS = 64
+FORWARD_TOKENS = 8192  # tokens, padding included, that go through the model at once: bounds memory
+_OPENING = "「『“‘（(《〈【〔[｛{"
+_CLOSING = "」』”’）)》〉】〕]｝}"
+_CLOSED_BY = dict(zip(_OPENING, _CLOSING, strict=True))
+_REGIONAL_INDICATORS = "".join(map(chr, range(0x1F1E6, 0x1F200)))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A span of the context: `context[start:end] == text`; `score` is its probability."""
+
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader found: distinct answers that do not overlap, best first.
+
+    `no_answer_score` is the probability that the context does not say; `is_answerable` holds it against the
+    checkpoint's threshold.
+    """
+
+    answers: tuple[Answer, ...]
+    no_answer_score: float
+    is_answerable: bool
+    checkpoint: str
+
+    @property
+    def best(self) -> Answer | None:
+        """The best answer, or None when the context does not say."""
+        return self.answers[0] if self.is_answerable and self.answers else None
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question on a context, and how many answers are wanted."""
+
+    question: str
+    context: str
+    top_k: int = 1
+
+
+@dataclass(frozen=True)
+class EncodedAsk:
+    ask: Ask
+    context_tokens: Tokens
+    windows: list[Window]
+
+
+class Reader:
+    """An extractive question-answering model with its tokenizer, windows and calibration, ready to read."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str,
+        windows: WindowSettings,
+        calibration: Calibration | None = None,
+        manifest: Manifest | None = None,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name
+        self.manifest = manifest
+        self.calibration = calibration or Calibration()
+        self.max_answer_tokens = windows.max_answer_tokens
+        self.window_maker = WindowMaker(tokenizer, WindowSizes(windows.max_tokens, windows.stride))
+        self._pad_id = tokenizer.pad_token_id or 0
+
+    @classmethod
+    def load(cls, source: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> Self:
+        """Load a checkpoint folder, a Hub model id, or, without a source, the bundled checkpoint.
+
+        A folder with a manifest is verified file by file. One without (any extractive model from the Hub) loads
+        uncalibrated. Only safetensors are loaded. Raises CheckpointMissing or CheckpointBroken.
+        """
+        place = BUNDLED if source is None else Path(source)
+        manifest: Manifest | None = None
+        if place.is_dir():
+            name = "bundled" if source is None else place.name
+            manifest = read_manifest(place)
+            if manifest is None:
+                refuse_pickles(place)
+            else:
+                verify(place, manifest)
+        elif source is None or place.is_absolute() or str(source).startswith("."):
+            raise CheckpointMissing(f"there is no checkpoint at {place}")
+        else:
+            name = str(source)
+        if manifest is None:
+            log.warning("%s has no manifest: its probabilities are not calibrated, windows are the defaults", name)
+        chosen_device = choose_device(device)
+        model, tokenizer = _load_parts(str(source or place), chosen_device, choose_dtype(dtype, chosen_device))
+        windows = _default_windows(model, tokenizer) if manifest is None else manifest.windows
+        calibration = Calibration() if manifest is None else manifest.calibration
+        reader = cls(model, tokenizer, name=name, windows=windows, calibration=calibration, manifest=manifest)
+        reader.warm_up()
+        return reader
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    def warm_up(self) -> None:
+        """Read a full window, so that the first question does not pay for it.
+
+        Raises CheckpointBroken for weights with NaN, and for a model that cannot take windows of this length.
+        """
+        for name, weight in self.model.named_parameters():
+            if not weight.isfinite().all():
+                raise CheckpointBroken(f"{name} holds values that are not finite numbers: its weights are damaged")
+        encoded = self.encode(Ask("谁写了这本书？", "这本书是李雷写的。" * self.window_maker.sizes.max_tokens))
+        try:
+            ((start_scores, end_scores),) = self.forward([replace(encoded, windows=encoded.windows[:1])])
+        except (IndexError, RuntimeError) as error:  # positions or token types that it lacks, or no memory
+            reason = str(error).strip().split("\n")[0]
+            raise CheckpointBroken(f"it cannot read a window of {len(encoded.windows[0])} tokens: {reason}") from error
+        if not (start_scores.isfinite().all() and end_scores.isfinite().all()):
+            raise CheckpointBroken("it computes scores that are not numbers: its weights are damaged")
+
+    def read(self, question: str, context: str, *, top_k: int = 1) -> Reading:
+        """The `top_k` best answers to a question; raises EmptyQuestion for one without characters."""
+        (reading,) = self.read_many([Ask(question, context, top_k)])
+        return reading
+
+    def read_many(self, asks: Sequence[Ask], *, progress: bool = False) -> list[Reading]:
+        """One reading for each ask, in their order; with a progress bar where that is worth it.
+
+        Asks are read in groups of ASKS_AT_ONCE, those with contexts of like length together.
+        """
+        order = sorted(range(len(asks)), key=lambda index: len(asks[index].context), reverse=True)
+        readings: dict[int, Reading] = {}
+        with tqdm(total=len(asks), desc="reading", unit="question", disable=not progress) as bar:
+            for at in range(0, len(order), ASKS_AT_ONCE):
+                group = order[at : at + ASKS_AT_ONCE]
+                encoded = [self.encode(asks[index]) for index in group]
+                for index, item, scores in zip(group, encoded, self.forward(encoded), strict=True):
+                    readings[index] = self.decode(item, scores)
+                bar.update(len(group))
+        return [readings[index] for index in range(len(asks))]
+
+    def encode(self, ask: Ask) -> EncodedAsk:
+        """Text → windows."""
+        if not ask.question.strip():
+            raise EmptyQuestion("the question is empty")
+        question = self.window_maker.tokenize_question(ask.question)
+        (context,) = self.window_maker.tokenize([ask.context])
+        windows = self.window_maker.windows(question, context) if len(context) else []
+        return EncodedAsk(ask, context, windows)
+
+    @torch.inference_mode()
+    def forward(self, encoded: Sequence[EncodedAsk]) -> list[tuple[Tensor, Tensor]]:
+        """Windows of all asks → each ask's start and end scores, both [window, token] on the CPU, padded with -inf.
+
+        Windows of like length share a forward pass of at most FORWARD_TOKENS tokens.
+        """
+        flat = [(ask, position) for ask, item in enumerate(encoded) for position in range(len(item.windows))]
+        flat.sort(key=lambda place: len(encoded[place[0]].windows[place[1]]))
+        scores = [
+            torch.full((2, len(item.windows), max(map(len, item.windows), default=0)), -torch.inf) for item in encoded
+        ]
+        while flat:
+            longest = len(encoded[flat[-1][0]].windows[flat[-1][1]])
+            count = max(1, FORWARD_TOKENS // longest)
+            batch, flat = flat[-count:], flat[:-count]
+            logits = self._forward_batch([encoded[ask].windows[position] for ask, position in batch])
+            for row, (ask, position) in enumerate(batch):
+                length = len(encoded[ask].windows[position])
+                scores[ask][:, position, :length] = logits[:, row, :length]
+        return [(pair[0], pair[1]) for pair in scores]
+
+    def _forward_batch(self, windows: Sequence[Window]) -> Tensor:
+        """Start and end scores [2, window, token], float32 on the CPU."""
+        lengths = [len(window) for window in windows]
+        shape = (len(windows), max(lengths))
+        input_ids = torch.full(shape, self._pad_id, dtype=torch.long)
+        token_type_ids = torch.zeros(shape, dtype=torch.long)
+        attention_mask = torch.zeros(shape, dtype=torch.long)
+        for row, window in enumerate(windows):
+            input_ids[row, : len(window)] = torch.from_numpy(window.input_ids)
+            token_type_ids[row, : len(window)] = torch.from_numpy(window.token_type_ids)
+            attention_mask[row, : len(window)] = 1
+        output = self.model(
+            input_ids=input_ids.to(self.device),
+            token_type_ids=token_type_ids.to(self.device),
+            # Without padding there is nothing to mask, and attention without a mask is faster.
+            attention_mask=None if min(lengths) == max(lengths) else attention_mask.to(self.device),
+        )
+        return torch.stack([output.start_logits, output.end_logits]).float().cpu()
+
+    def decode(self, encoded: EncodedAsk, scores: tuple[Tensor, Tensor]) -> Reading:
+        """Scores → answers in the characters of the context."""
+        if not encoded.windows:
+            return Reading((), 1.0, False, self.name)
+        spans = best_spans(
+            *scores,
+            _context_mask(encoded.windows),
+            max_answer_tokens=self.max_answer_tokens,
+            count=CANDIDATE_SPANS,
+        )
+        candidates = self._candidates(encoded, spans)
+        logits = torch.tensor([spans.null_score, *candidates.values()])
+        null_probability, *probabilities = (logits / self.calibration.temperature).softmax(0).tolist()
+        context, answers = encoded.ask.context, list[Answer]()
+        for (start, end), probability in zip(candidates, probabilities, strict=True):
+            if len(answers) == encoded.ask.top_k:
+                break
+            if all(end <= answer.start or answer.end <= start for answer in answers):
+                answers.append(Answer(context[start:end], start, end, probability))
+        is_answerable = bool(answers) and null_probability < self.calibration.no_answer_threshold
+        return Reading(tuple(answers), null_probability, is_answerable, self.name)
+
+    def _candidates(self, encoded: EncodedAsk, spans: TokenSpans) -> dict[tuple[int, int], float]:
+        """Character spans and their scores, best first; a span that two windows saw counts once."""
+        context, tokens = encoded.ask.context, encoded.context_tokens
+        found: dict[tuple[int, int], float] = {}
+        columns = (spans.scores, spans.windows, spans.start_tokens, spans.end_tokens)
+        for score, window_index, start_token, end_token in zip(*(c.tolist() for c in columns), strict=True):
+            window = encoded.windows[window_index]
+            shift = window.first - window.context_at
+            span = trimmed(context, int(tokens.starts[start_token + shift]), int(tokens.ends[end_token + shift]))
+            if span[0] < span[1]:
+                found.setdefault(span, score)
+        return found
+
+
+def _context_mask(windows: Sequence[Window]) -> Tensor:
+    """Which tokens belong to the context: [window, token] bool."""
+    mask = torch.zeros(len(windows), max(map(len, windows)), dtype=torch.bool)
+    for row, window in enumerate(windows):
+        mask[row, window.context_at : window.context_at + window.count] = True
+    return mask
+
+
+def trimmed(context: str, start: int, end: int) -> tuple[int, int]:
+    """The span without white space and unpaired quotes or brackets at its edges, and never half a character.
+
+    A character as people see it may be several of Python's: a letter with its accent, an emoji of a family.
+    """
+    while start > 0 and _continues(context, start):
+        start -= 1
+    while end < len(context) and _continues(context, end):
+        end += 1
+    unpaired = _unpaired(context, start, end)
+    while start < end:
+        second, last = start + 1, end - 1
+        while second < end and _continues(context, second):
+            second += 1
+        while last > start and _continues(context, last):
+            last -= 1
+        if context[start:second].isspace() or (start in unpaired and second == start + 1):
+            start = second
+        elif context[last:end].isspace() or (last in unpaired and last == end - 1):
+            end = last
+        else:
+            break
+    return start, end
+
+
+def _unpaired(context: str, start: int, end: int) -> set[int]:
+    """Where quotes and brackets without their partner stand between `start` and `end`."""
+    unpaired = set[int]()
+    waiting_for = defaultdict[str, list[int]](list)
+    for position in range(start, end):
+        character = context[position]
+        if character in _CLOSED_BY:
+            waiting_for[_CLOSED_BY[character]].append(position)
+        elif character in _CLOSING:
+            if waiting_for[character]:
+                waiting_for[character].pop()
+            else:
+                unpaired.add(position)
+    return unpaired.union(*waiting_for.values())
+
+
+def _continues(context: str, position: int) -> bool:
+    """Whether the characters before and at `position` are one to the eye."""
+    following = context[position]
+    return (
+        unicodedata.category(following) in {"Mn", "Mc", "Me"}
+        or "\u200d" in {following, context[position - 1]}  # the joiner of emoji
+        or "\U0001f3fb" <= following <= "\U0001f3ff"  # skin tones
+        or "\U000e0020" <= following <= "\U000e007f"  # tags: flags of regions
+        or (following == "\n" and context[position - 1] == "\r")
+        or _halves_flag(context, position)
+    )
+
+
+def _halves_flag(context: str, position: int) -> bool:
+    """Whether `position` stands between the two regional indicators of a country's flag."""
+    if context[position] not in _REGIONAL_INDICATORS:
+        return False
+    before = context[:position]
+    return (len(before) - len(before.rstrip(_REGIONAL_INDICATORS))) % 2 == 1
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto`: a CUDA GPU, then Apple's, then the CPU; anything else as torch names it."""
+    if device != "auto":
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:  # AssertionError: this torch was built without it
+            raise CheckpointError(f"{device!r} is no device here; use auto, cpu, cuda, cuda:1 or mps") from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """`auto`: bfloat16 where the hardware computes in it, float16 on other GPUs, else float32."""
+    if dtype != "auto":
+        named = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+        if dtype not in named:
+            raise CheckpointError(f"{dtype!r} is no dtype; use auto or one of {', '.join(named)}")
+        return named[dtype]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu":
+        return torch.bfloat16 if cpu_computes_bfloat16() else torch.float32
+    return torch.float16
+
+
+def cpu_computes_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _load_parts(
+    source: str, device: torch.device, dtype: torch.dtype
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    folder = Path(source)
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        if config.is_encoder_decoder or type(config) not in AutoModelForQuestionAnswering._model_mapping:
+            raise CheckpointBroken(f"{config.model_type} is not an extractive question-answering model")
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        vocabularies = tokenizer.vocab_files_names.values()
+        if folder.is_dir() and not any((folder / name).is_file() for name in vocabularies):
+            raise CheckpointBroken(f"it has no tokenizer: none of {', '.join(vocabularies)} is there")
+        with _no_progress_bars():
+            model, loading = AutoModelForQuestionAnswering.from_pretrained(
+                source, dtype=dtype, use_safetensors=True, output_loading_info=True, trust_remote_code=False
+            )
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever a damaged folder makes of transformers, the answer is the same
+        reason = str(error).strip().split("\n")[0]
+        if not folder.is_dir():
+            raise CheckpointMissing(f"{source} is neither a folder nor a model that the Hub gives: {reason}") from error
+        raise CheckpointBroken(f"it cannot be loaded: {type(error).__name__}: {reason}") from error
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise CheckpointBroken(
+            f"it is no question-answering checkpoint: {missing[0]} and {len(missing) - 1} more weights are missing"
+            if len(missing) > 1
+            else f"it is no question-answering checkpoint: {missing[0]} is missing"
+        )
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        raise CheckpointBroken("its tokenizer has more tokens than its model has embeddings")
+    return model.to(device).eval(), tokenizer
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """transformers draws one for every model it loads; in a bot's log that is noise."""
+    were_shown = is_progress_bar_enabled()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if were_shown:
+            enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _default_windows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> WindowSettings:
+    """For a checkpoint that does not say: 512 tokens, or what its positions allow."""
+    positions = getattr(model.config, "max_position_embeddings", 512)
+    max_tokens = min(512, tokenizer.model_max_length, positions)
+    return WindowSettings(max_tokens=max_tokens, stride=max_tokens // 4)
