@@ -1,0 +1,1 @@
+"""Teaches: SQuAD files in, checkpoints out. Imports `qa_engine`, never `bot`."""
