@@ -1,0 +1,127 @@
+"""The tables, as SQLAlchemy rows: chats, their contexts, the questions asked about each context.
+
+The history that makes these tables stands in alembic/; a test holds the two together.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, Dialect, Float, ForeignKey, Index, Integer, MetaData, Text
+from sqlalchemy import text as sql_text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+
+def storable(text: str) -> str:
+    """`text` without U+0000, which PostgreSQL refuses, and lone surrogates, which have no encoding."""
+    return text.replace("\0", "").encode("utf-8", "ignore").decode("utf-8")
+
+
+class StorableText(TypeDecorator[str]):
+    """Text that every database accepts: see `storable`."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else storable(value)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment, aware and in UTC on both sides. SQLite keeps no time zone: it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# SQLite numbers rows by itself only where the key is declared INTEGER, whatever its size.
+RowId = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Row(DeclarativeBase):
+    """Base of all rows. Telegram's ids need 52 bits, so every integer is a BIGINT."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: dict[Any, Any] = {  # noqa: RUF012
+        str: StorableText,
+        datetime: UtcDateTime,
+        int: BigInteger,
+        float: Float,
+    }
+
+
+class ChatRow(Row):
+    """A chat that has set a paragraph at least once since its last /clear."""
+
+    __tablename__ = "chats"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # Telegram's own
+    kind: Mapped[str]
+    title: Mapped[str | None]
+    created_at: Mapped[datetime]
+    last_active_at: Mapped[datetime]
+
+
+class ContextRow(Row):
+    """A paragraph of a chat; the current one has no `replaced_at`."""
+
+    __tablename__ = "contexts"
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    chat_id: Mapped[int] = mapped_column(ForeignKey("chats.id", ondelete="CASCADE"), index=True)
+    text: Mapped[str]
+    author_id: Mapped[int]
+    author_name: Mapped[str]
+    message_id: Mapped[int | None]
+    set_at: Mapped[datetime]
+    replaced_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index(
+            "uq_contexts_one_current_a_chat",
+            "chat_id",
+            unique=True,
+            postgresql_where=sql_text("replaced_at IS NULL"),
+            sqlite_where=sql_text("replaced_at IS NULL"),
+        ),
+        # A deleted context's id must not come back: an answer on its way would be filed under another text.
+        {"sqlite_autoincrement": True},
+    )
+
+
+class QuestionRow(Row):
+    """A question about a context and its reply; the answer's columns are null for an abstention."""
+
+    __tablename__ = "questions"
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    chat_id: Mapped[int] = mapped_column(ForeignKey("chats.id", ondelete="CASCADE"), index=True)
+    context_id: Mapped[int] = mapped_column(ForeignKey("contexts.id", ondelete="CASCADE"), index=True)
+    author_id: Mapped[int]
+    message_id: Mapped[int | None]
+    text: Mapped[str]
+    answer_text: Mapped[str | None]
+    answer_start: Mapped[int | None]  # in characters of the context's text, as is answer_end
+    answer_end: Mapped[int | None]
+    answer_score: Mapped[float | None]
+    no_answer_score: Mapped[float]
+    checkpoint: Mapped[str]
+    latency_ms: Mapped[float]
+    reply_message_id: Mapped[int | None]
+    asked_at: Mapped[datetime]
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
