@@ -96,10 +96,14 @@ def _ask(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from qa_engine.reader import Reader
 
+    for output in (options.output, options.null_scores):
+        if output and not output.parent.is_dir():
+            raise DataError(f"{output}: there is no folder {output.parent} to write it into")
     questions = _questions(options.data)
+    readable = {key: ask for key, ask in questions.items() if ask.question.strip()}
     reader = Reader.load(options.checkpoint, device=options.device, dtype=options.dtype)
-    readings = dict(zip(questions, reader.read_many(list(questions.values()), progress=True), strict=True))
-    predictions = {}
+    readings = dict(zip(readable, reader.read_many(list(readable.values()), progress=True), strict=True))
+    predictions = dict.fromkeys(questions, "")
     for key, reading in readings.items():
         answer = reading.best if options.allow_no_answer else next(iter(reading.answers), None)
         predictions[key] = answer.text if answer else ""
@@ -109,7 +113,7 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _questions(path: Path) -> dict[str, "Ask"]:
-    """Question ids and what to ask; labels are not looked at, they need not be there."""
+    """What to ask, by question id; labels are not looked at, they need not be there."""
     from qa_engine.reader import Ask
 
     try:
@@ -119,10 +123,9 @@ def _questions(path: Path) -> dict[str, "Ask"]:
             for article in document["data"]
             for paragraph in article["paragraphs"]
             for qa in paragraph["qas"]
-            if qa["question"].strip()
         }
-        if not all(isinstance(ask.context, str) for ask in asks.values()):
-            raise TypeError("a context is not a text")
+        if not all(isinstance(ask.context, str) and isinstance(ask.question, str) for ask in asks.values()):
+            raise TypeError("a context or a question is not a text")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 at byte {error.start}: save it as UTF-8") from error
     except json.JSONDecodeError as error:

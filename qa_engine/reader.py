@@ -282,7 +282,7 @@ def trimmed(context: str, start: int, end: int) -> tuple[int, int]:
 
     A character as people see it may be several of Python's: a letter with its accent, an emoji of a family.
     """
-    while start > 0 and _continues(context, start):
+    while 0 < start < end and _continues(context, start):
         start -= 1
     while end < len(context) and _continues(context, end):
         end += 1

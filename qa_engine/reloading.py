@@ -71,6 +71,7 @@ class CheckpointWatcher:
         self.dtype = dtype
         self.on_change = on_change
         self._refused: dict[Path, _Fingerprint] = {}
+        self._last_seen: dict[Path, _Fingerprint] = {}
         self._scheduler: AsyncIOScheduler | None = None
         self._looking = asyncio.Lock()
 
@@ -97,9 +98,11 @@ class CheckpointWatcher:
                 scheduler.shutdown(wait=False)
 
     async def look(self) -> Change | None:
-        """Look once: the newest checkpoint that is newer than the one that answers is loaded, or refused.
+        """Look once: the newest checkpoint is loaded or refused, unless it answers already or was refused before.
 
-        Returns what changed, after `on_change` has heard of it; None when there is nothing new.
+        A refused one gets another try when its files have changed and then stayed the same from one look to the
+        next, so that a folder that is still being copied is refused only once. Returns what changed, after
+        `on_change` has heard of it; None when there is nothing new.
         """
         async with self._looking:
             change = await self._look()
@@ -112,11 +115,14 @@ class CheckpointWatcher:
             if path.name == self.engine.reader.name:
                 return None
             fingerprint = await asyncio.to_thread(_fingerprint, path)
-            if self._refused.get(path) == fingerprint:
-                continue
+            if path in self._refused:
+                is_still_growing = fingerprint != self._last_seen[path]
+                self._last_seen[path] = fingerprint
+                if is_still_growing or fingerprint == self._refused[path]:
+                    continue
             outcome = await asyncio.to_thread(_load, path, self.device, self.dtype)
             if isinstance(outcome, Refused):
-                self._refused[path] = fingerprint
+                self._refused[path] = self._last_seen[path] = fingerprint
                 return outcome
             await self.engine.swap(outcome)
             return Loaded(outcome.name)

@@ -1,7 +1,7 @@
 """Question + context → overlapping windows of tokens that know where in the context they stand.
 
-Question and context are tokenized apart and put together here, so that a context needs to be tokenized only once
-however many questions come. Knows tokenizers, not models; what the scores mean is left to `spans`.
+Question and context are tokenized apart and put together here: a context's tokens serve all questions about it.
+Knows tokenizers, not models; what the scores mean is left to `spans`.
 """
 
 import logging

@@ -4,12 +4,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may wait for a network; read when transformers is imported
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForQuestionAnswering, BertTokenizerFast, PreTrainedTokenizerFast
-
-os.environ["HF_HUB_OFFLINE"] = "1"  # no test may wait for a network
 
 LETTERS = (
     "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动同工也能下过子说产种面而方后多定"
