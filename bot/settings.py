@@ -92,9 +92,7 @@ class Settings(BaseSettings):
     max_question_chars: int = Field(1000, gt=0, description="a number of characters, 1 or more")
     ask_timeout_seconds: float = Field(30, gt=0, allow_inf_nan=False, description="seconds, more than 0")
     max_waiting_questions: int = Field(256, gt=0, description="a number of questions, 1 or more")
-    device: str = Field(
-        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps"
-    )
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="auto, float32, float16 or bfloat16"
     )

@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
             _evaluate(arguments[1:])
         else:
             _finetune(arguments)
-    except DuwenError as error:
+    except (DuwenError, OSError) as error:  # of the system's: what cannot be read or written
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -7,9 +7,6 @@ from qa_engine import Ask, Reading
 from trainer.metrics import average, score
 from trainer.squad import Example
 
-FEWEST_OF_A_KIND = 30
-"""Answerable and unanswerable examples that it takes at least to place a threshold between them."""
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -57,26 +54,6 @@ def evaluate(examples: Sequence[Example], readings: Sequence[Reading]) -> Evalua
         kept=100 * sum(is_kept) / len(is_kept) if is_kept else None,
         refused=100 * sum(is_refused) / len(is_refused) if is_refused else None,
     )
-
-
-def best_threshold(examples: Sequence[Example], readings: Sequence[Reading]) -> float | None:
-    """The probability of the null span from which on abstaining is worth most F1; None where too few examples tell.
-
-    Every threshold between two neighbouring probabilities is tried (as the SQuAD 2.0 evaluation does).
-    """
-    unanswerable = sum(example.is_impossible for example in examples)
-    if min(unanswerable, len(examples) - unanswerable) < FEWEST_OF_A_KIND:
-        return None
-    pairs = sorted(zip(examples, readings, strict=True), key=lambda pair: pair[1].no_answer_score)
-    gain = best_gain = 0.0
-    threshold = pairs[0][1].no_answer_score / 2
-    for place, (example, reading) in enumerate(pairs):  # raising the threshold past this one: it is answered
-        gain += score(_text(reading, False), example.answers).f1 - score("", example.answers).f1
-        above = pairs[place + 1][1].no_answer_score if place + 1 < len(pairs) else 1.0
-        between = (reading.no_answer_score + above) / 2
-        if gain > best_gain and reading.no_answer_score < between:  # nothing lies between equal ones
-            best_gain, threshold = gain, between
-    return threshold
 
 
 def _text(reading: Reading, may_abstain: bool) -> str:

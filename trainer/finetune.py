@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
@@ -28,6 +29,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PrinterCallback,
     ProgressCallback,
     Trainer,
     TrainerCallback,
@@ -42,7 +44,7 @@ from qa_engine.checkpoints import Calibration, Manifest, WindowSettings, publish
 from qa_engine.errors import CheckpointBroken, DataError, DuwenError
 from qa_engine.reader import BUNDLED, cpu_computes_bfloat16
 from qa_engine.windows import WindowMaker, WindowSizes
-from trainer.evaluate import Evaluation, asks_of, best_threshold, evaluate
+from trainer.evaluate import Evaluation, asks_of, evaluate
 from trainer.features import LikeLengths, TrainingWindows, collate, tokenize_examples
 from trainer.report import ModelCard
 from trainer.squad import DataSet, Example, load_all, split_off
@@ -88,7 +90,7 @@ class DataArguments:
     )
     hold_back: float = field(
         default=0.05,
-        metadata={"help": "share of the training contexts kept for choosing the no-answer threshold"},
+        metadata={"help": "share of the training contexts kept to measure on where there is no --dev"},
     )
     about: Path | None = field(
         default=None,
@@ -145,16 +147,18 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
     """
     resumed_from = _starting_point(args)
     set_seed(args.seed)
+    about = data.about.read_text(encoding="utf-8") if data.about else None
     training_sets, dev_sets = load_all(data.train), load_all(data.dev)
-    training, held_back = split_off(_all_examples(training_sets), data.hold_back, args.seed)
+    training, held_back = split_off(_all_examples(training_sets), 0 if dev_sets else data.hold_back, args.seed)
+    if not training:
+        raise DataError("nothing to train on: the only context is held back; add contexts, or set --hold_back 0")
     if not (dev_sets or held_back):
         raise DuwenError("nothing to measure on: give --dev, or a --hold_back above 0")
     base = _base_settings(data)
-    trainer = SpanTrainer(data, args, base.windows, training, _all_examples(dev_sets) or held_back)
+    trainer = SpanTrainer(data, args, base, training, _all_examples(dev_sets) or held_back)
     trainer.train(resume_from_checkpoint=resumed_from)
-    calibration = trainer.calibrate(held_back, base.calibration)
     measured_on = {data_set.source.name: list(data_set.examples) for data_set in dev_sets} or {HELD_BACK: held_back}
-    metrics = {name: trainer.measure(examples, calibration).figures() for name, examples in measured_on.items()}
+    metrics = {name: trainer.measure(examples).figures() for name, examples in measured_on.items()}
     if not trainer.is_world_process_zero():
         return None
     manifest = Manifest(
@@ -162,12 +166,11 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
         base_model=base.name,
         data=tuple(data_set.source for data_set in training_sets),
         metrics=metrics,
-        calibration=calibration,
+        calibration=base.calibration,
         windows=base.windows,
         command=shlex.join(["python", "-m", "trainer", *sys.argv[1:]]),
     )
-    card = ModelCard(manifest, data.about.read_text(encoding="utf-8") if data.about else None)
-    checkpoint = publish(data.checkpoint_dir, manifest, partial(trainer.write_files, card))
+    checkpoint = publish(data.checkpoint_dir, manifest, partial(trainer.write_files, ModelCard(manifest, about)))
     for leftover in Path(args.output_dir or ".").glob("checkpoint-*"):
         shutil.rmtree(leftover)
     return checkpoint
@@ -180,19 +183,25 @@ class SpanTrainer(Trainer):
         self,
         data: DataArguments,
         args: FinetuneArguments,
-        windows: WindowSettings,
+        settings: "_BaseSettings",
         training: Sequence[Example],
         dev: Sequence[Example],
     ) -> None:
+        windows = settings.windows
         on_cpu = args.device.type == "cpu"
         if on_cpu:
             _keep_freed_memory()
         model, tokenizer = _load_base(data, on_cpu)
+        positions = min(
+            tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", windows.max_tokens)
+        )
+        if windows.max_tokens > positions:
+            raise DuwenError(f"{data.base} reads at most {positions} tokens at once: lower --max_tokens")
         window_maker = WindowMaker(tokenizer, WindowSizes(windows.max_tokens, windows.stride))
         examples = tokenize_examples(training, window_maker)
         if not examples:
             raise DataError("nothing to train on: no answer of the training data stands in its context")
-        self.windows = windows
+        self.settings = settings
         self.tokenizer = tokenizer
         self.dev = dev
         self.training_windows = TrainingWindows(
@@ -208,10 +217,9 @@ class SpanTrainer(Trainer):
         )
         self.model_accepts_loss_kwargs = False  # our loss is a mean over the batch
         self._right: list[Tensor] = []  # [2]: start and end accuracy of every batch since the last log
-        self.remove_callback(ProgressCallback)
+        self.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
+        self.add_callback(_LogLines if args.disable_tqdm else _LossBar)
         self.add_callback(_EpochCallback(self.training_windows))
-        if not args.disable_tqdm:
-            self.add_callback(_LossBar())
         log.info("%d questions, %d windows an epoch", len(examples), len(self.training_windows))
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> LikeLengths:
@@ -250,25 +258,22 @@ class SpanTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """EM and F1 of the model as it is now, on the dev examples."""
-        figures = evaluate(self.dev, self._read(self.dev, Calibration())).figures()
+        figures = self.measure(self.dev).figures()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def calibrate(self, held_back: Sequence[Example], otherwise: Calibration) -> Calibration:
-        """The no-answer threshold that is best on held-back training data; `otherwise` where that is too little."""
-        threshold = best_threshold(held_back, self._read(held_back, Calibration()))
-        return otherwise if threshold is None else Calibration(no_answer_threshold=threshold)
+    def measure(self, examples: Sequence[Example]) -> Evaluation:
+        """EM and F1 of the model as it is now."""
+        return evaluate(examples, self._read(examples))
 
-    def measure(self, examples: Sequence[Example], calibration: Calibration) -> Evaluation:
-        """The figures that go into the manifest."""
-        return evaluate(examples, self._read(examples, calibration))
-
-    def _read(self, examples: Sequence[Example], calibration: Calibration) -> list[Reading]:
+    def _read(self, examples: Sequence[Example]) -> list[Reading]:
         """Every process reads its share; all of them get all readings."""
         model = self.accelerator.unwrap_model(self.model)
-        reader = Reader(model, self.tokenizer, name="training", windows=self.windows, calibration=calibration)
+        reader = Reader(
+            model, self.tokenizer, name="training", windows=self.settings.windows, calibration=self.settings.calibration
+        )
         rank, processes = self.args.process_index, self.args.world_size
         model.eval()
         with self.compute_loss_context_manager():
@@ -315,14 +320,33 @@ class _LossBar(ProgressCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        shown = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
+        logs = logs or {}
         if self.training_bar is None:
             return
-        if "loss" in shown:
-            shown = {name: shown[name] for name in ("loss", "start_accuracy", "end_accuracy") if name in shown}
+        if "loss" in logs:
+            shown = {name: logs[name] for name in ("loss", "start_accuracy", "end_accuracy") if name in logs}
             self.training_bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()})
         else:
-            self.training_bar.write(", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+            self.training_bar.write(_line(logs), file=sys.stderr)
+
+
+class _LogLines(TrainerCallback):
+    """Stands in for the progress bar where none is wanted: a line for each log, on stderr as all messages are."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if state.is_world_process_zero:
+            log.info("%s", _line(logs or {}))
+
+
+def _line(logs: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in logs.items() if isinstance(value, int | float))
 
 
 def _all_examples(data_sets: Sequence[DataSet]) -> list[Example]:
@@ -367,8 +391,13 @@ def _base_settings(data: DataArguments) -> _BaseSettings:
     folder = Path(data.base)
     manifest = read_manifest(folder) if folder.is_dir() else None
     windows = manifest.windows if manifest else DEFAULT_WINDOWS
-    asked = {"max_tokens": data.max_tokens, "stride": data.stride}
-    windows = windows.model_copy(update={name: value for name, value in asked.items() if value is not None})
+    flags = {"max_tokens": data.max_tokens, "stride": data.stride}
+    asked = {name: value for name, value in flags.items() if value is not None}
+    try:
+        windows = WindowSettings.model_validate(windows.model_dump() | asked)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DuwenError(f"--{first['loc'][0]} {first['input']}: {first['msg']}") from None
     name = folder.resolve().name if folder.is_dir() else data.base
     return _BaseSettings(name, windows, manifest.calibration if manifest else Calibration())
 
@@ -386,7 +415,7 @@ def _load_base(data: DataArguments, on_cpu: bool) -> tuple[PreTrainedModel, PreT
             dtype=torch.float32,
             use_safetensors=True,
             # For backward passes through heads as narrow as BERT's, a CPU is faster without the fused attention
-            # (1.2 to 1.35 times for 12 layers x 384 at 256 tokens); on a GPU the fused one is.
+            # (1.2 times for 12 layers x 384 at 256 tokens); on a GPU the fused one is.
             attn_implementation="eager" if on_cpu else "sdpa",
         )
     except (OSError, ValueError, KeyError) as error:
@@ -398,7 +427,7 @@ def _load_base(data: DataArguments, on_cpu: bool) -> tuple[PreTrainedModel, PreT
 def _keep_freed_memory() -> None:
     """Let the C library keep freed memory for the next step instead of giving it back to the system at once.
 
-    Every step asks for the same large blocks again; mapping them anew cost 15 to 30 % of a step's time on a CPU.
+    Every step asks for the same large blocks again; mapping them anew took 15 % of a step's time on a CPU.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # glibc; others manage memory in ways of their own

@@ -35,9 +35,7 @@ def upgrade() -> None:
         sa.Column("set_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("replaced_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_contexts"),
-        sa.ForeignKeyConstraint(
-            ["chat_id"], ["chats.id"], name="fk_contexts_chat_id_chats", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["chat_id"], ["chats.id"], name="fk_contexts_chat_id_chats", ondelete="CASCADE"),
         sqlite_autoincrement=True,
     )
     op.create_index("ix_contexts_chat_id", "contexts", ["chat_id"])
@@ -68,9 +66,7 @@ def upgrade() -> None:
         sa.Column("reply_message_id", sa.BigInteger(), nullable=True),
         sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_questions"),
-        sa.ForeignKeyConstraint(
-            ["chat_id"], ["chats.id"], name="fk_questions_chat_id_chats", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["chat_id"], ["chats.id"], name="fk_questions_chat_id_chats", ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
             ["context_id"], ["contexts.id"], name="fk_questions_context_id_contexts", ondelete="CASCADE"
         ),

@@ -89,9 +89,7 @@ def reported(url: URL) -> Iterator[None]:
     except (SQLAlchemyError, OSError) as error:
         reason = str(error.orig if isinstance(error, DBAPIError) else error) or type(error).__name__
         if _is_unreachable(error):
-            raise DatabaseUnreachable(
-                f"Cannot use the database {_shown(url)}: {reason}. {_advice(url)}"
-            ) from error
+            raise DatabaseUnreachable(f"Cannot use the database {_shown(url)}: {reason}. {_advice(url)}") from error
         raise StoreError(
             f"The database {_shown(url)} refused a query: {reason}. "
             "If its tables are missing or old, run: python -m bot migrate"

@@ -7,7 +7,7 @@ wait, SQLite all others, so that what the transaction reads stays true until it 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import CursorResult, Delete, Update, delete, func, make_url, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -17,7 +17,9 @@ from bot.errors import ContextTooLong
 from bot.store.connecting import open_engine, reported
 from bot.store.models import ChatRow, ContextRow, QuestionRow, storable
 from bot.store.records import Author, Chat, Cleared, Context
-from qa_engine import Answer
+
+if TYPE_CHECKING:  # importing it means importing torch
+    from qa_engine import Answer
 
 
 class Store:
@@ -89,7 +91,7 @@ class Store:
         author: Author,
         message_id: int | None,
         text: str,
-        answer: Answer | None,
+        answer: "Answer | None",
         no_answer_score: float,
         checkpoint: str,
         latency_ms: float,

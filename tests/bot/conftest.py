@@ -18,9 +18,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from bot.store import Store
 from bot.store.migrating import migrate
 
-POSTGRES_URL = make_url(
-    os.environ.get("TEST_POSTGRES_URL", "postgresql+asyncpg://postgres@127.0.0.1:5432/test")
-)
+POSTGRES_URL = make_url(os.environ.get("TEST_POSTGRES_URL", "postgresql+asyncpg://postgres@127.0.0.1:5432/test"))
 
 
 @cache

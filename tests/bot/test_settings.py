@@ -10,7 +10,7 @@ from bot.errors import SettingsError
 from bot.settings import Settings
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
-SECRET = "AAE-a_secret"  # noqa: S105
+SECRET = "AAE-a_secret"
 
 
 @pytest.fixture(autouse=True)

@@ -31,9 +31,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_process_that_is_killed_right_after_set_context_loses_nothing(
-    store: Store, database_url: str
-) -> None:
+async def test_a_process_that_is_killed_right_after_set_context_loses_nothing(store: Store, database_url: str) -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", SET_AND_DIE, database_url, cwd=ROOT)
     assert await process.wait() == -signal.SIGKILL
     context = await store.current_context(CHAT.id)

@@ -196,9 +196,7 @@ async def test_an_answer_that_comes_after_clear_is_not_kept(store: Store) -> Non
     assert await store.questions_answered() == 0
 
 
-async def test_two_contexts_at_the_same_moment_leave_one_current_and_keep_both(
-    store: Store, database_url: str
-) -> None:
+async def test_two_contexts_at_the_same_moment_leave_one_current_and_keep_both(store: Store, database_url: str) -> None:
     texts = [f"第{n}段" for n in range(8)]
     contexts = await asyncio.gather(*(store.set_context(CHAT, each, ANN, message_id=1) for each in texts))
     kept = await rows(database_url, "contexts")
@@ -225,9 +223,7 @@ async def test_clear_among_questions_leaves_nothing_behind(store: Store) -> None
     assert await store.questions_answered() == 0
 
 
-async def test_a_second_current_context_is_refused_by_the_database_itself(
-    store: Store, database_url: str
-) -> None:
+async def test_a_second_current_context_is_refused_by_the_database_itself(store: Store, database_url: str) -> None:
     await store.set_context(CHAT, "一", ANN, message_id=1)
     await store.set_context(CHAT, "二", ANN, message_id=2)
     engine = create_async_engine(database_url)

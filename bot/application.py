@@ -1,0 +1,222 @@
+"""The one place where the parts are wired: database, reader, engine, reload job, handlers, transport.
+
+Telegram and the terminal are two transports of the same application. What an update leads to is left to the
+handlers; how it comes in and how the reply goes out, to `bot.transport` and `bot.console`.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import cast
+
+from anyio.from_thread import start_blocking_portal
+from pydantic import SecretStr
+from telegram import BotCommandScope, BotCommandScopeChat, BotCommandScopeDefault, LinkPreviewOptions
+from telegram.constants import ParseMode
+from telegram.error import InvalidToken, TelegramError
+from telegram.ext import ApplicationBuilder, ContextTypes, Defaults, MessageHandler
+from telegram.ext.filters import TEXT, ChatType, StatusUpdate, UpdateType
+from telegram.request import BaseRequest, HTTPXRequest
+
+from bot import console
+from bot.errors import SettingsError
+from bot.handlers import asking, failing, introducing, operating, paragraphs
+from bot.handlers.conversation import BotApplication, BotContext, IsCommand, Parts, ToMe
+from bot.settings import Settings
+from bot.store import Store
+from bot.store.migrating import migrate
+from bot.texts import CHINESE, ENGLISH, language_of, texts_in
+from bot.transport import OrderInChat, PatientRateLimiter, Polling
+from qa_engine import Engine
+from qa_engine.reloading import Change, CheckpointWatcher, load_newest
+
+MAX_CONNECT_PAUSE_SECONDS = 60
+REQUEST_SECONDS = 10
+
+logger = logging.getLogger(__name__)
+
+
+async def run_telegram(settings: Settings) -> None:
+    """Answer on Telegram until SIGINT or SIGTERM; then finish what has been asked, and return.
+
+    Raises SettingsError when Telegram refuses the token, now or later. While its server cannot be reached the
+    bot keeps trying: it may have been started before the network was.
+    """
+    this_task = cast("asyncio.Task[None]", asyncio.current_task())
+    _on_stop_signal(this_task.cancel)
+    request = HTTPXRequest(read_timeout=REQUEST_SECONDS, connect_timeout=REQUEST_SECONDS)
+    try:
+        async with opened(settings, request) as application:
+            await offer_commands(application)
+            await _answer_until_stopped(application)
+    except InvalidToken:
+        raise SettingsError(
+            f"{settings.telegram_api_url} refused TELEGRAM_BOT_TOKEN: it was mistyped or revoked "
+            "(@BotFather tells the right one), or that address is no Bot API server."
+        ) from None
+
+
+def run_chat(settings: Settings, play: Path | None, language_code: str) -> bool:
+    """Answer at the terminal: first what `play` says, then what is typed. Whether each line got its reply.
+
+    The bot works in a thread of its own, so that it goes on while this one waits for a line.
+    """
+    script = console.read_script(play) if play else None
+    console.speak_utf8()
+    request = console.TerminalRequest()
+    at_terminal = {
+        "telegram_bot_token": SecretStr(console.TOKEN),
+        "admin_user_ids": frozenset({console.USER_ID}),
+    }
+    everything = opened(settings.model_copy(update=at_terminal), request)
+    have_replies = True
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(everything) as application:
+        terminal = console.Terminal(application, request, language_code)
+        with suppress(KeyboardInterrupt):
+            for text in console.messages(script, texts_in(language_of(language_code))):
+                have_replies &= portal.call(terminal.say, text)
+    return have_replies
+
+
+@asynccontextmanager
+async def opened(settings: Settings, request: BaseRequest) -> AsyncIterator[BotApplication]:
+    """Everything that answers, ready and connected; closed in reverse order when the block is left.
+
+    Raises StoreError when the database cannot be used, and InvalidToken when Telegram refuses the token.
+    """
+    logger.info("the database is at revision %s", await migrate(settings.database_url))
+    store = Store(settings.database_url)
+    try:
+        folder, device, dtype = settings.checkpoint_dir, settings.device, settings.dtype
+        reader = await asyncio.to_thread(load_newest, folder, device=device, dtype=dtype)
+        logger.info("%s reads on %s in %s", reader.name, reader.device, reader.dtype)
+        async with Engine(reader, max_waiting=settings.max_waiting_questions) as engine:
+
+            async def announce(change: Change) -> None:
+                await operating.announce(application, change)
+
+            watcher = CheckpointWatcher(engine, folder, device=device, dtype=dtype, on_change=announce)
+            application = build_application(Parts(settings, store, engine, watcher), request)
+            await _connect(application)
+            watcher.start(settings.checkpoint_poll_seconds)
+            try:
+                yield application
+            finally:
+                await watcher.stop()
+                await application.shutdown()
+    finally:
+        await store.close()
+
+
+def build_application(parts: Parts, request: BaseRequest) -> BotApplication:
+    """The application with all its handlers, which sends by `request`; not yet connected."""
+    token = cast("SecretStr", parts.settings.telegram_bot_token)
+    context_types = ContextTypes(context=BotContext, bot_data=cast("type[Parts]", lambda: parts))
+    defaults = Defaults(
+        parse_mode=ParseMode.HTML,
+        link_preview_options=LinkPreviewOptions(is_disabled=True),
+        do_quote=True,
+        allow_sending_without_reply=True,
+    )
+    application = (
+        ApplicationBuilder()
+        .token(token.get_secret_value())
+        .base_url(f"{parts.settings.telegram_api_url}/bot")
+        .request(request)
+        .updater(None)
+        .job_queue(None)
+        .rate_limiter(PatientRateLimiter())
+        .concurrent_updates(OrderInChat())
+        .defaults(defaults)
+        .context_types(context_types)
+        .build()
+    )
+    add_handlers(application)
+    return application
+
+
+def add_handlers(application: BotApplication) -> None:
+    """Which function gets which update: the first line that fits."""
+    in_private = ChatType.PRIVATE
+    for fitting, function in (
+        (ToMe("start"), introducing.start),
+        (ToMe("help"), introducing.help_),
+        (ToMe("context"), paragraphs.set_or_show_context),
+        (ToMe("append") & UpdateType.EDITED_MESSAGE, paragraphs.edited_append),
+        (ToMe("append"), paragraphs.append),
+        (ToMe("clear"), paragraphs.clear),
+        (ToMe("ask"), asking.ask),
+        (ToMe("status"), operating.status),
+        (ToMe("reload"), operating.reload),
+        (ToMe(explicit=True) | (ToMe() & in_private), introducing.unknown_command),
+        (StatusUpdate.MIGRATE, paragraphs.follow_migration),
+        (TEXT & in_private & ~IsCommand(), asking.ask),
+        (in_private & ~TEXT & ~StatusUpdate.ALL & UpdateType.MESSAGE, introducing.not_text),
+    ):
+        application.add_handler(MessageHandler(fitting, function))
+    application.add_error_handler(failing.report_error)
+
+
+async def offer_commands(application: BotApplication) -> None:
+    """Fill Telegram's command menu, for admins with their commands. A menu that stays empty stops nothing."""
+    scopes: dict[BotCommandScope, bool] = {BotCommandScopeDefault(): False}
+    scopes |= {BotCommandScopeChat(user_id): True for user_id in application.bot_data.settings.admin_user_ids}
+    for scope, is_admin in scopes.items():
+        for language_code, language in ((None, ENGLISH), ("zh", CHINESE)):
+            menu = list(introducing.commands(texts_in(language), for_admin=is_admin).items())
+            try:
+                await application.bot.set_my_commands(menu, scope, language_code)
+            except TelegramError as error:
+                logger.warning("no command menu for %s: %s", scope.to_dict(), error)
+
+
+async def _connect(application: BotApplication) -> None:
+    """Make the bot known to its server, however long that takes to answer. Raises InvalidToken."""
+    pause_seconds = 1
+    while True:
+        try:
+            await application.initialize()
+            await application.bot.delete_webhook()
+            return
+        except InvalidToken:
+            raise
+        except TelegramError as error:
+            logger.error(
+                "cannot reach %s: %s. Is the address right, and the network up? Trying again in %d s.",
+                application.bot_data.settings.telegram_api_url,
+                error,
+                pause_seconds,
+            )
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, MAX_CONNECT_PAUSE_SECONDS)
+
+
+async def _answer_until_stopped(application: BotApplication) -> None:
+    polling = Polling(application.bot, application.update_queue)
+    task = asyncio.create_task(polling.run())
+    _on_stop_signal(task.cancel)
+    await application.start()
+    logger.info("ready: @%s answers", application.bot.username)
+    try:
+        with suppress(asyncio.CancelledError):
+            await task
+    finally:
+        logger.info("stopping, when what was asked is answered")
+        await application.stop()
+    await polling.confirm()
+
+
+def _on_stop_signal(stop: Callable[[], object]) -> None:
+    """Have SIGINT and SIGTERM call `stop`, once: the second one ends the process where it stands."""
+    loop = asyncio.get_running_loop()
+
+    def stop_once() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+        stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop_once)

@@ -1,0 +1,168 @@
+"""A terminal as a Telegram transport: the very same handlers, no token.
+
+`TerminalRequest` stands where python-telegram-bot's HTTP client would, and answers the Bot API's calls from
+memory; `Terminal` turns a line into an update; `messages` says what is played and typed. Nothing here knows
+what a command does; what runs behind the handlers is opened by `bot.application`.
+"""
+
+import html
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from time import time
+from typing import Any
+
+from telegram import Update
+from telegram.request import BaseRequest, RequestData
+
+from bot.errors import BotError
+from bot.handlers.conversation import BotApplication, BotContext
+from bot.texts import Texts
+
+with suppress(ImportError):  # there is none on Windows
+    import readline  # noqa: F401 - lets input() edit a line and go back to earlier ones
+
+TOKEN = "0:terminal"  # noqa: S105 - python-telegram-bot asks for one, nobody checks it
+USER_ID = 0  # nobody's on Telegram: the terminal may share its database with a bot there
+BOT = {"id": 1, "is_bot": True, "first_name": "读问", "username": "duwen_bot"}
+CHAT = {"id": USER_ID, "type": "private", "first_name": "terminal"}
+PROMPT = "> "
+
+_TAG = re.compile("</?[a-z]+>")
+_BLOCKQUOTE = re.compile("<blockquote>(.*?)</blockquote>", re.DOTALL)
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_ANSI = {"<b>": "\x1b[1m", "</b>": "\x1b[22m", "<u>": "\x1b[4m", "</u>": "\x1b[24m"}
+_BRACKETS = {"<u>": "【", "</u>": "】"}
+
+
+class TerminalRequest(BaseRequest):
+    """The Bot API in memory, as far as the bot uses it; messages are printed, and counted in `sent`."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    @property
+    def read_timeout(self) -> None:
+        return None
+
+    async def initialize(self) -> None:
+        """Nothing to connect to."""
+
+    async def shutdown(self) -> None:
+        """Nothing to close."""
+
+    async def do_request(
+        self, url: str, method: str, request_data: RequestData | None = None, *_: Any, **timeouts: Any
+    ) -> tuple[int, bytes]:
+        """Answer the call whose name ends `url`, as Telegram would: an HTTP status and JSON."""
+        parameters = request_data.parameters if request_data else {}
+        result: object = True
+        match url.rpartition("/")[2]:
+            case "getMe":
+                result = BOT
+            case "sendMessage":
+                text = rendered(str(parameters["text"]), for_terminal=sys.stdout.isatty())
+                print(text, end="\n\n", flush=True)
+                self.sent += 1
+                result = {"message_id": self.sent, "date": int(time()), "chat": CHAT, "from": BOT}
+            case "deleteWebhook" | "sendChatAction":
+                pass
+            case name:
+                return 400, json.dumps({"ok": False, "description": f"a terminal knows no {name}"}).encode()
+        return 200, json.dumps({"ok": True, "result": result}).encode()
+
+
+class Terminal:
+    """Someone at a terminal, in a private chat with the bot."""
+
+    def __init__(self, application: BotApplication, request: TerminalRequest, language_code: str) -> None:
+        self._application = application
+        self._request = request
+        self._user = {**CHAT, "is_bot": False, "language_code": language_code}
+        self._ids = count(1)
+        self._has_failed = False
+        application.add_error_handler(self._note_failure)
+
+    async def say(self, text: str) -> bool:
+        """Send `text` to the bot and wait until it is done. Whether it replied, and without a failure."""
+        sent_before = self._request.sent
+        self._has_failed = False
+        number = next(self._ids)
+        message = {"message_id": number, "date": int(time()), "chat": CHAT, "from": self._user, "text": text}
+        update = Update.de_json({"update_id": number, "message": message}, self._application.bot)
+        await self._application.process_update(update)
+        return self._request.sent > sent_before and not self._has_failed
+
+    async def _note_failure(self, update: object, context: BotContext) -> None:
+        self._has_failed = True
+
+
+def speak_utf8() -> None:
+    """Read and write UTF-8 whatever the locale says; bytes that are none are read as U+FFFD."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+
+
+def read_script(file: Path) -> list[str]:
+    """The messages of a script; blank lines and those that begin with # are none.
+
+    Raises BotError when the file cannot be read.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BotError(f"Cannot play {file}: {error}") from error
+    return list(joined(line for line in lines if line.strip() and not line.startswith("#")))
+
+
+def messages(script: list[str] | None, texts: Texts) -> Iterator[str]:
+    """What stands in the script, shown as if typed; then what is typed, unless a script is all there is."""
+    for message in script or []:
+        print(f"{PROMPT}{message}", flush=True)
+        yield message
+    if sys.stdin.isatty():
+        print(
+            texts.gettext(
+                "Each line is a message to the bot; /help lists its commands. "
+                "A line that ends in a backslash goes on in the next one. Ctrl-D ends."
+            ),
+            end="\n\n",
+        )
+    if script is None or sys.stdin.isatty():
+        yield from typed()
+
+
+def typed() -> Iterator[str]:
+    """The messages that are typed, or piped in, until the end of input."""
+
+    def lines() -> Iterator[str]:
+        with suppress(EOFError):
+            while True:
+                yield input(PROMPT if sys.stdin.isatty() else "").removesuffix("\r")
+
+    return joined(line for line in lines() if line.strip())
+
+
+def joined(lines: Iterable[str]) -> Iterator[str]:
+    """Messages from lines: a line that ends in a backslash goes on in the next one."""
+    begun: list[str] = []
+    for line in lines:
+        begun.append(line.removesuffix("\\"))
+        if not line.endswith("\\"):
+            yield "\n".join(begun)
+            begun = []
+    if begun:
+        yield "\n".join(begun)
+
+
+def rendered(message: str, *, for_terminal: bool) -> str:
+    """A message in Telegram's HTML as lines of text, highlighted by bold and underline, or else by 【】."""
+    styles = _ANSI if for_terminal else _BRACKETS
+    # Control characters could tell a terminal to do anything; the text is not ours.
+    text = _CONTROL.sub("\ufffd", message)
+    text = _BLOCKQUOTE.sub(lambda quote: re.sub("^", "│ ", quote[1], flags=re.MULTILINE), text)
+    return html.unescape(_TAG.sub(lambda tag: styles.get(tag[0], ""), text))

@@ -1,0 +1,95 @@
+"""/ask and plain messages in private chats: a question, read in the chat's paragraph, answered as a reply."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import perf_counter
+
+from telegram import Message, Update
+from telegram.constants import ChatAction
+
+from bot.handlers.conversation import BotContext, Flaw, author_of, flaw_of, payload
+from bot.handlers.paragraphs import HOW_TO_SET
+from bot.replies import answer_found, fill, no_answer
+from bot.texts import N_
+from qa_engine.errors import EngineBusy, EngineTimeout
+
+TYPING_AFTER_SECONDS = 0.7
+TYPING_LASTS_SECONDS = 4.5  # Telegram shows it for five
+
+FLAWS = {
+    Flaw.EMPTY: N_("There is no question in that message. Send <code>/ask</code> and your question."),
+    Flaw.INVISIBLE: N_("I can see no character in your question: it has only control characters."),
+    Flaw.WORDLESS: N_("Your question has no words, only symbols or emoji. What would you like to know?"),
+}
+
+
+async def ask(update: Update, context: BotContext) -> None:
+    """/ask QUESTION, a plain message in a private chat, or either edited."""
+    message, parts, texts = context.message, context.parts, context.texts
+    question = payload(message).strip()
+    max_chars = parts.settings.max_question_chars
+    if len(question) > max_chars:
+        text = texts.gettext(
+            "That question is too long: it has {chars:,} characters, and I take at most {max_chars:,}. "
+            "Is it a part of your paragraph? Then reply to it with <code>/append</code>."
+        )
+        await context.reply(fill(text, chars=len(question), max_chars=max_chars))
+        return
+    if flaw := flaw_of(question):
+        await context.reply(texts.gettext(FLAWS[flaw]))
+        return
+    paragraph = await parts.store.current_context(message.chat.id)
+    if paragraph is None:
+        await context.reply(texts.gettext(HOW_TO_SET))
+        return
+
+    started = perf_counter()
+    try:
+        async with typing(message):
+            reading = await parts.engine.ask(
+                question, paragraph.text, timeout_seconds=parts.settings.ask_timeout_seconds
+            )
+    except EngineBusy:
+        await context.reply(
+            texts.gettext("Too many questions are waiting at the moment. Please ask again in a minute.")
+        )
+        return
+    except EngineTimeout:
+        await context.reply(
+            texts.gettext("Reading took too long, and I gave up on this question. Please ask it again.")
+        )
+        return
+    latency_ms = (perf_counter() - started) * 1000
+
+    reply = await context.reply(answer_found(texts, paragraph.text, reading.best) if reading.best else no_answer(texts))
+    await parts.store.record_question(
+        chat_id=message.chat.id,
+        context_id=paragraph.id,
+        author=author_of(message),
+        message_id=message.id,
+        text=question,
+        answer=reading.best,
+        no_answer_score=reading.no_answer_score,
+        checkpoint=reading.checkpoint,
+        latency_ms=latency_ms,
+        reply_message_id=reply.id,
+    )
+
+
+@asynccontextmanager
+async def typing(message: Message) -> AsyncIterator[None]:
+    """Shows "typing…" in the chat of `message` for as long as the block takes, unless that is not long."""
+
+    async def show() -> None:
+        await asyncio.sleep(TYPING_AFTER_SECONDS)
+        while True:
+            await message.reply_chat_action(ChatAction.TYPING)
+            await asyncio.sleep(TYPING_LASTS_SECONDS)
+
+    showing = asyncio.create_task(show())
+    try:
+        yield
+    finally:
+        showing.cancel()
+        await asyncio.gather(showing, return_exceptions=True)

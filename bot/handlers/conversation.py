@@ -1,0 +1,169 @@
+"""What all handlers share: the parts of the bot, the message at hand, the command in it.
+
+Commands are read from the text itself, not from Telegram's entities: one of these ends at white space, and
+nobody who writes Chinese puts any (`/ask詹姆斯有多高？`).
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, Self
+
+from telegram import Message, Update, User
+from telegram.ext import Application, CallbackContext, ExtBot, filters
+
+from bot.replies import readable
+from bot.settings import Settings
+from bot.store import Author, Chat, Store
+from bot.texts import CHINESE, Texts, language_of, texts_in
+from qa_engine import Engine
+from qa_engine.reloading import CheckpointWatcher
+
+_COMMAND = re.compile(r"/([A-Za-z0-9_]{1,64})(?:@([A-Za-z0-9_]+))?\s*")
+_KEYCAP = re.compile("[0-9#*]\ufe0f?\u20e3")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the handlers work with. `admin_languages` holds the last seen language of each admin."""
+
+    settings: Settings
+    store: Store
+    engine: Engine
+    watcher: CheckpointWatcher
+    admin_languages: dict[int, str] = field(default_factory=dict)
+
+    def admin_texts(self, user_id: int) -> Texts:
+        """The texts for a message to an admin out of the blue."""
+        return texts_in(self.admin_languages.get(user_id, CHINESE))
+
+
+class BotContext(CallbackContext[ExtBot[int], dict[Any, Any], dict[Any, Any], Parts]):
+    """The second argument of every handler: the parts, and the message that is being handled."""
+
+    message: Message
+    texts: Texts
+
+    @classmethod
+    def from_update(cls, update: object, application: Application[Any, Any, Any, Any, Any, Any]) -> Self:
+        """Python-telegram-bot's hook; our handlers are only given updates with a message."""
+        context = super().from_update(update, application)
+        if isinstance(update, Update) and update.effective_message:
+            context.message = update.effective_message
+            user = update.effective_user
+            language = language_of(user.language_code if user else None)
+            context.texts = texts_in(language)
+            if user and user.id in context.parts.settings.admin_user_ids:
+                context.parts.admin_languages[user.id] = language
+        return context
+
+    @property
+    def parts(self) -> Parts:
+        return self.bot_data
+
+    @property
+    def is_admin(self) -> bool:
+        user = self.message.from_user
+        return user is not None and user.id in self.parts.settings.admin_user_ids
+
+    async def reply(self, html: str) -> Message:
+        """Answer the message at hand."""
+        return await self.message.reply_text(html)
+
+
+BotApplication = Application[ExtBot[int], BotContext, dict[Any, Any], dict[Any, Any], Parts, None]
+
+
+@dataclass(frozen=True)
+class Command:
+    """`/name@username payload`; the payload is untouched but for white space before it."""
+
+    name: str
+    username: str | None
+    payload: str
+
+
+class Flaw(Enum):
+    """Why nothing can be read from a text."""
+
+    EMPTY = auto()
+    INVISIBLE = auto()
+    WORDLESS = auto()
+
+
+class IsCommand(filters.MessageFilter):
+    """Lets through what begins with a command, whoever it is for."""
+
+    def filter(self, message: Message) -> bool:
+        return command_in(message.text or "") is not None
+
+
+class ToMe(filters.MessageFilter):
+    """Lets through what begins with a command for this bot: one of `names`, or any where none is given.
+
+    `explicit`: only commands that name this bot, as in `/help@this_bot`.
+    """
+
+    def __init__(self, *names: str, explicit: bool = False) -> None:
+        super().__init__()
+        self._names = names
+        self._explicit = explicit
+
+    def filter(self, message: Message) -> bool:
+        command = command_in(message.text or "")
+        if command is None or (self._names and command.name not in self._names):
+            return False
+        if command.username is None:
+            return not self._explicit
+        return command.username.lower() == message.get_bot().username.lower()
+
+
+def command_in(text: str) -> Command | None:
+    """The command that `text` begins with, its name in lower case."""
+    match = _COMMAND.match(text)
+    return Command(match[1].lower(), match[2], text[match.end() :]) if match else None
+
+
+def payload(message: Message) -> str:
+    """What follows the command that `message` begins with; the whole text where it begins with none."""
+    text = message.text or ""
+    command = command_in(text)
+    return readable(command.payload if command else text)
+
+
+def given_text(message: Message) -> str | None:
+    """What a command is to work on: its payload, else the text or caption of the message that it replies to.
+
+    "" for a reply to a message without text; None when there is neither payload nor reply.
+    """
+    if text := payload(message):
+        return text
+    replied_to = message.reply_to_message
+    # In a forum, a message that replies to none is sent as a reply to the opening of its topic.
+    if replied_to is None or replied_to.forum_topic_created:
+        return None
+    return readable(replied_to.text or replied_to.caption or "")
+
+
+def flaw_of(text: str) -> Flaw | None:
+    """Why no question and no paragraph can be `text`; None where it has at least a letter or a number."""
+    if not text.strip():
+        return Flaw.EMPTY
+    if any(unicodedata.category(character)[0] in "LN" for character in _KEYCAP.sub("", text)):
+        return None
+    if all(character in "\ufffd" or unicodedata.category(character)[0] in "CZ" for character in text):
+        return Flaw.INVISIBLE
+    return Flaw.WORDLESS
+
+
+def chat_of(message: Message) -> Chat:
+    """The chat of `message`, as the store knows chats."""
+    return Chat(message.chat.id, message.chat.type, message.chat.title)
+
+
+def author_of(message: Message) -> Author:
+    """Who wrote `message`: a user, or the group or channel that someone speaks for."""
+    sender = message.sender_chat or message.from_user or message.chat
+    name = sender.full_name if isinstance(sender, User) else sender.effective_name
+    return Author(sender.id, name or str(sender.id))

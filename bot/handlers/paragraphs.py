@@ -1,0 +1,125 @@
+"""/context, /append, /clear: which paragraph a chat's questions are about."""
+
+from telegram import Update
+
+from bot.errors import ContextTooLong
+from bot.handlers.conversation import BotContext, Flaw, author_of, chat_of, flaw_of, given_text
+from bot.replies import fill, quote
+from bot.store import Context
+from bot.texts import N_, Texts
+
+FLAWS = {
+    Flaw.EMPTY: N_("There is no text in that message. A paragraph has to be text that I can read."),
+    Flaw.INVISIBLE: N_("I can see no character in that paragraph: it has only control characters."),
+    Flaw.WORDLESS: N_("That paragraph has no words, only symbols or emoji. I need some text to read."),
+}
+HOW_TO_SET = N_(
+    "No paragraph is set in this chat. Send <code>/context</code> and the text, "
+    "or reply to a message with <code>/context</code>."
+)
+
+
+async def set_or_show_context(update: Update, context: BotContext) -> None:
+    """/context TEXT, /context as a reply, /context alone."""
+    message, parts, texts = context.message, context.parts, context.texts
+    text = given_text(message)
+    if text is None:
+        await context.reply(_shown(texts, await parts.store.current_context(message.chat.id)))
+    elif problem := _problem(texts, text, parts.settings.max_context_chars):
+        await context.reply(problem)
+    else:
+        paragraph = await parts.store.set_context(chat_of(message), text, author_of(message), message.id)
+        await context.reply(
+            fill(texts.gettext("The paragraph is set. Characters: {chars:,}."), chars=len(paragraph.text))
+            + "\n"
+            + _how_to_ask(context)
+        )
+
+
+async def append(update: Update, context: BotContext) -> None:
+    """/append TEXT, /append as a reply."""
+    message, parts, texts = context.message, context.parts, context.texts
+    max_chars = parts.settings.max_context_chars
+    text = given_text(message)
+    if text is None:
+        await context.reply(
+            texts.gettext(
+                "Send <code>/append</code> and the text that is to be added, "
+                "or reply to a message with <code>/append</code>."
+            )
+        )
+        return
+    if problem := _problem(texts, text, max_chars):
+        await context.reply(problem)
+        return
+    try:
+        paragraph = await parts.store.append_context(chat_of(message), text, author_of(message), max_chars, message.id)
+    except ContextTooLong as error:
+        await context.reply(_too_long(texts, error.chars, error.max_chars))
+        return
+    if paragraph is None:
+        await context.reply(texts.gettext(HOW_TO_SET))
+        return
+    text = texts.gettext("Added. The paragraph's characters by now: {chars:,}.")
+    await context.reply(fill(text, chars=len(paragraph.text)))
+
+
+async def edited_append(update: Update, context: BotContext) -> None:
+    """An edited /append: its first version stands in the paragraph already."""
+    await context.reply(
+        context.texts.gettext(
+            "What you added before your edit stays as it was: I do not add a text twice. "
+            "To change the paragraph, set it anew with /context."
+        )
+    )
+
+
+async def clear(update: Update, context: BotContext) -> None:
+    cleared = await context.parts.store.clear(context.message.chat.id)
+    if cleared.contexts == 0:
+        await context.reply(context.texts.gettext("There is nothing to delete: this chat has no paragraph."))
+        return
+    text = context.texts.gettext("Deleted for good. Paragraphs: {contexts:,}, questions: {questions:,}.")
+    await context.reply(fill(text, contexts=cleared.contexts, questions=cleared.questions))
+
+
+async def follow_migration(update: Update, context: BotContext) -> None:
+    """A group has become a supergroup, which has another id."""
+    new_chat_id = context.message.migrate_to_chat_id
+    if new_chat_id is not None:
+        await context.parts.store.migrate_chat(context.message.chat.id, new_chat_id)
+
+
+def _shown(texts: Texts, paragraph: Context | None) -> str:
+    """The paragraph that is set: its beginning, its length, when and by whom it was set."""
+    if paragraph is None:
+        return texts.gettext(HOW_TO_SET)
+    text = texts.gettext("Paragraph set by {author}, {time}. Characters: {chars:,}.")
+    facts = fill(
+        text,
+        author=paragraph.author.name,
+        time=f"{paragraph.set_at:%Y-%m-%d %H:%M} UTC",
+        chars=len(paragraph.text),
+    )
+    return f"{facts}\n\n{quote(paragraph.text)}"
+
+
+def _problem(texts: Texts, text: str, max_chars: int) -> str | None:
+    if len(text) > max_chars:
+        return _too_long(texts, len(text), max_chars)
+    flaw = flaw_of(text)
+    return texts.gettext(FLAWS[flaw]) if flaw else None
+
+
+def _too_long(texts: Texts, chars: int, max_chars: int) -> str:
+    text = texts.gettext(
+        "That is too long: the paragraph would have {chars:,} characters, and I take at most {max_chars:,}. "
+        "Nothing was changed."
+    )
+    return fill(text, chars=chars, max_chars=max_chars)
+
+
+def _how_to_ask(context: BotContext) -> str:
+    if context.message.chat.type == context.message.chat.PRIVATE:
+        return context.texts.gettext("Now write your question.")
+    return context.texts.gettext("Now ask with <code>/ask</code> and your question.")

@@ -1,0 +1,295 @@
+"""Handlers at work in one process: the terminal's transport, a real store and a real engine.
+
+Only the reader is made up, for it has to be slow or wrong at will. What the whole program says on Telegram is tested in
+tests/system.
+"""
+
+import asyncio
+import logging
+import re
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from telegram import Update
+from telegram.request import RequestData
+
+from bot.application import build_application, offer_commands
+from bot.console import TOKEN, TerminalRequest
+from bot.handlers import operating
+from bot.handlers.conversation import BotApplication, Flaw, Parts, command_in, flaw_of
+from bot.settings import Settings
+from bot.store import Store
+from bot.store.migrating import migrate
+from bot.transport import OrderInChat
+from qa_engine import Answer, Ask, Engine, Reader, Reading
+from qa_engine.reloading import CheckpointWatcher, Loaded, Refused
+
+ids = count(1)
+
+
+@dataclass
+class SlowReader:
+    """Answers with the context's first character, but not before it may."""
+
+    may_answer: threading.Event = field(default_factory=threading.Event)
+    finds_answers: bool = True
+    name: str = "slow"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+
+    def read_many(self, asks: Sequence[Ask]) -> list[Reading]:
+        self.may_answer.wait()
+        return [
+            Reading((Answer(ask.context[0], 0, 1, 0.5),), 0.5, self.finds_answers, checkpoint=self.name) for ask in asks
+        ]
+
+
+class RecordingRequest(TerminalRequest):
+    """The terminal's transport, which also keeps every call, and refuses those that `refuse` picks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.has_call = asyncio.Condition()
+        self.refuse: Callable[[str, dict[str, Any]], bool] = lambda method, parameters: False
+
+    async def do_request(
+        self, url: str, method: str, request_data: RequestData | None = None, *_: Any, **timeouts: Any
+    ) -> tuple[int, bytes]:
+        name = url.rpartition("/")[2]
+        parameters = dict(request_data.parameters) if request_data else {}
+        async with self.has_call:
+            self.calls.append((name, parameters))
+            self.has_call.notify_all()
+        if self.refuse(name, parameters):
+            return 403, b'{"ok": false, "description": "Forbidden: bot was blocked by the user"}'
+        return await super().do_request(url, method, request_data)
+
+    def texts(self) -> list[str]:
+        return [parameters["text"] for name, parameters in self.calls if name == "sendMessage"]
+
+    async def wait_for(self, method: str) -> None:
+        async with self.has_call:
+            await self.has_call.wait_for(lambda: any(name == method for name, _ in self.calls))
+
+
+@dataclass(frozen=True)
+class Bench:
+    application: BotApplication
+    request: RecordingRequest
+    reader: SlowReader
+
+    async def say(self, text: str, chat_id: int = 1, language_code: str = "en", user_id: int = 1) -> None:
+        chat = {"id": chat_id, "type": "private" if chat_id > 0 else "group", "first_name": "Li"}
+        user = {"id": user_id, "is_bot": False, "first_name": "Li", "language_code": language_code}
+        number = next(ids)
+        message = {"message_id": number, "date": 0, "chat": chat, "from": user, "text": text}
+        update = Update.de_json({"update_id": number, "message": message}, self.application.bot)
+        await self.application.process_update(update)
+
+
+@asynccontextmanager
+async def bench(folder: Path, *, max_waiting: int = 9, migrated: bool = True, **settings: Any) -> AsyncIterator[Bench]:
+    database_url = f"sqlite+aiosqlite:///{folder / 'duwen.db'}"
+    if migrated:
+        await migrate(database_url)
+    known = Settings(_env_file=None, telegram_bot_token=TOKEN, database_url=database_url, **settings)
+    reader = SlowReader()
+    store = Store(database_url)
+    request = RecordingRequest()
+    async with Engine(cast(Reader, reader), max_waiting=max_waiting) as engine:
+        watcher = CheckpointWatcher(engine, folder / "checkpoints")
+        application = build_application(Parts(known, store, engine, watcher), request)
+        await application.initialize()
+        try:
+            yield Bench(application, request, reader)
+        finally:
+            reader.may_answer.set()
+            await application.shutdown()
+            await store.close()
+
+
+async def test_too_many_waiting_questions_are_told_kindly(tmp_path: Path) -> None:
+    async with bench(tmp_path, max_waiting=0) as desk:
+        await desk.say("/context 一。")
+        await desk.say("谁？")
+        assert desk.request.texts()[-1].startswith("Too many questions are waiting")
+
+
+async def test_a_question_that_takes_too_long_is_given_up_kindly(tmp_path: Path) -> None:
+    async with bench(tmp_path, ask_timeout_seconds=0.01) as desk:
+        await desk.say("/context 一。")
+        await desk.say("谁？")
+        assert desk.request.texts()[-1].startswith("Reading took too long")
+
+
+async def test_typing_is_shown_while_the_model_works_long(tmp_path: Path) -> None:
+    async with bench(tmp_path) as desk:
+        await desk.say("/context 一。")
+        asking = asyncio.create_task(desk.say("谁？"))
+        await desk.request.wait_for("sendChatAction")
+        desk.reader.may_answer.set()
+        await asking
+        assert desk.request.calls[-1][0] == "sendMessage"
+
+
+async def test_typing_is_not_shown_for_a_quick_answer(tmp_path: Path) -> None:
+    async with bench(tmp_path) as desk:
+        desk.reader.may_answer.set()
+        await desk.say("/context 一。")
+        await desk.say("谁？")
+        assert "sendChatAction" not in dict(desk.request.calls)
+        assert desk.request.texts()[-1].startswith("<b>一</b>\nConfidence: 50%")
+
+
+async def test_a_question_that_the_paragraph_does_not_answer_is_told_so_and_counts_as_answered(
+    tmp_path: Path,
+) -> None:
+    async with bench(tmp_path) as desk:
+        desk.reader.may_answer.set()
+        desk.reader.finds_answers = False
+        await desk.say("/context 一。")
+        await desk.say("谁？", language_code="zh")
+        assert desk.request.texts()[-1].startswith("<b>段落中无法找到答案</b>\n")
+        assert await desk.application.bot_data.store.questions_answered() == 1
+
+
+async def test_a_reload_in_a_group_is_answered_there(tmp_path: Path) -> None:
+    async with bench(tmp_path, admin_user_ids={7}) as desk:
+        broken = tmp_path / "checkpoints" / "2099-01-01"
+        broken.mkdir(parents=True)
+        (broken / "manifest.json").write_text("{")
+        await desk.say("/reload", chat_id=-1, user_id=7)
+        assert desk.request.texts()[-1].startswith("The checkpoint <b>2099-01-01</b> was refused: manifest.json")
+        await desk.say("/reload", chat_id=-1, user_id=7)
+        assert desk.request.texts()[-1] == "There is no new checkpoint. <b>slow</b> goes on reading."
+
+
+async def test_a_chat_that_is_cleared_while_a_question_is_read_gets_its_answer_and_leaves_no_trace(
+    tmp_path: Path,
+) -> None:
+    async with bench(tmp_path) as desk:
+        await desk.say("/context 一。")
+        asking = asyncio.create_task(desk.say("谁？"))
+        await desk.request.wait_for("sendChatAction")
+        await desk.say("/clear")
+        desk.reader.may_answer.set()
+        await asking
+        assert desk.request.texts()[-1].startswith("<b>一</b>")
+        assert await desk.application.bot_data.store.questions_answered() == 0
+
+
+async def test_a_failure_is_told_with_the_reference_under_which_the_log_has_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bench(tmp_path, migrated=False) as desk:
+        await desk.say("/context 秘密的段落。")
+        reference = re.search("<code>([0-9a-f]{8})</code>$", desk.request.texts()[-1])
+        assert reference
+        errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+        assert [record.getMessage() for record in errors] == [f"error {reference[1]} in chat 1"]
+        assert errors[0].exc_info
+        assert "秘密" not in caplog.text
+
+
+async def test_admins_are_told_of_checkpoints_in_their_language(tmp_path: Path) -> None:
+    async with bench(tmp_path, admin_user_ids={7, 8}) as desk:
+        await desk.say("/status", chat_id=8, user_id=8, language_code="en")
+        desk.request.calls.clear()
+        await operating.announce(desk.application, Refused("2026-11-23", "sha256 of model.safetensors is <wrong>"))
+        await operating.announce(desk.application, Loaded("2026-11-24"))
+        told: dict[int, list[str]] = {7: [], 8: []}
+        for _, parameters in desk.request.calls:
+            told[parameters["chat_id"]].append(parameters["text"])
+        assert told[7][0].startswith("检查点 <b>2026-11-23</b> 未被采用：sha256 of model.safetensors is &lt;wrong&gt;")
+        assert told[8][0].startswith("The checkpoint <b>2026-11-23</b> was refused")
+        assert told[7][1].startswith("检查点 <b>2026-11-24</b> 已载入")
+
+
+async def test_an_admin_who_cannot_be_told_does_not_keep_others_from_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bench(tmp_path, admin_user_ids={7, 8}) as desk:
+        desk.request.refuse = lambda method, parameters: parameters.get("chat_id") == 7
+        await operating.announce(desk.application, Loaded("2026-11-24"))
+        assert {parameters["chat_id"] for name, parameters in desk.request.calls if name == "sendMessage"} == {7, 8}
+        assert "could not tell admin 7" in caplog.text
+
+
+async def test_a_command_menu_that_is_refused_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with bench(tmp_path) as desk:
+        desk.request.refuse = lambda method, parameters: method == "setMyCommands"
+        await offer_commands(desk.application)
+        assert caplog.text.count("no command menu for") == 2
+
+
+async def test_updates_of_one_chat_wait_for_each_other_and_others_do_not() -> None:
+    processor = OrderInChat()
+    may_go = asyncio.Event()
+    done: list[str] = []
+
+    async def handle(name: str, *, waits: bool) -> None:
+        if waits:
+            await may_go.wait()
+        done.append(name)
+
+    def update_in(chat_id: int) -> Update:
+        message = {"message_id": 1, "date": 0, "chat": {"id": chat_id, "type": "private"}}
+        return Update.de_json({"update_id": 1, "message": message})
+
+    first = asyncio.create_task(processor.process_update(update_in(1), handle("first", waits=True)))
+    second = asyncio.create_task(processor.process_update(update_in(1), handle("second", waits=False)))
+    await processor.process_update(update_in(2), handle("other chat", waits=False))
+    assert done == ["other chat"]
+    may_go.set()
+    await asyncio.gather(first, second)
+    assert done == ["other chat", "first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "username", "payload"),
+    [
+        ("/ask 谁？", "ask", None, "谁？"),
+        ("/ASK@Some_Bot\n 谁？ ", "ask", "Some_Bot", "谁？ "),
+        ("/ask詹姆斯", "ask", None, "詹姆斯"),
+        ("/context\u3000\u3000缩进", "context", None, "缩进"),
+        ("/ask@中文", "ask", None, "@中文"),
+        ("/start", "start", None, ""),
+    ],
+)
+def test_a_command_is_its_name_and_what_follows(text: str, name: str, username: str | None, payload: str) -> None:
+    command = command_in(text)
+    assert command
+    assert (command.name, command.username, command.payload) == (name, username, payload)
+
+
+@pytest.mark.parametrize("text", ["", "问 /ask", "/", "//ask", "/？", " /ask"])
+def test_other_texts_are_no_commands(text: str) -> None:
+    assert command_in(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "flaw"),
+    [
+        ("", Flaw.EMPTY),
+        (" \t\n\u3000\u00a0", Flaw.EMPTY),
+        ("\ufffd\ufffd", Flaw.INVISIBLE),
+        ("\x07\u200b\u2060", Flaw.INVISIBLE),
+        ("😀👍🏽🇨🇳", Flaw.WORDLESS),
+        ("1️⃣#️⃣", Flaw.WORDLESS),
+        ("。，！", Flaw.WORDLESS),
+        ("5", None),
+        ("何", None),
+        ("😀𠮷", None),
+        ("Ⅷ", None),
+    ],
+)
+def test_a_text_is_read_only_when_it_has_a_letter_or_a_number(text: str, flaw: Flaw | None) -> None:
+    assert flaw_of(text) is flaw

@@ -1,0 +1,283 @@
+"""A Bot API server on this machine, as strict as Telegram's: what the tests talk to the bot through.
+
+It hands out updates to long polls, records every call, refuses what Telegram would refuse (and keeps a list
+of it), and fails on command. It knows nothing of this bot but its token.
+"""
+
+import json
+import re
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from html import unescape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from typing import Any
+from urllib.parse import parse_qsl
+
+TOKEN = "123456789:AAE-wrong_hands-must_never_see_this"
+BOT: dict[str, Any] = {"id": 123456789, "is_bot": True, "first_name": "读问", "username": "duwen_test_bot"}
+WAIT_SECONDS = 300
+
+_TAG = re.compile(r'<(/?)([a-z-]+)((?: [a-z-]+(?:="[^"<>]*")?)*)>')
+_TAGS = {"b", "strong", "i", "em", "u", "ins", "s", "strike", "del", "span", "tg-spoiler", "a", "tg-emoji"}
+_TAGS |= {"code", "pre", "blockquote"}
+_ENTITY = re.compile(r"&(?:lt|gt|amp|quot|#\d+|#x[0-9a-fA-F]+);")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A method that the bot called, its parameters, when (monotonic seconds), and the answer's status."""
+
+    method: str
+    parameters: dict[str, Any]
+    seconds: float
+    status: int
+
+    @property
+    def text(self) -> str:
+        """The text of a message as a user sees it."""
+        return plain_text(self.parameters["text"])
+
+    @property
+    def replies_to(self) -> int | None:
+        message_id: int | None = self.parameters.get("reply_parameters", {}).get("message_id")
+        return message_id
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How a call fails: with an HTTP status, or with silence, or with a closed connection."""
+
+    status: int = 500
+    retry_after_seconds: int | None = None
+    silent_seconds: float = 0
+    is_dropped: bool = False
+
+
+class Refused(Exception):
+    """What Telegram would answer with 400."""
+
+
+@dataclass
+class BotApiServer:
+    """`running()` starts one. All waiting is for a condition, and fails after `WAIT_SECONDS`."""
+
+    calls: list[Call] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    url: str = ""
+    token_is_revoked: bool = False
+    _updates: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _faults: defaultdict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
+    _ids: Iterator[int] = field(default_factory=lambda: count(1000))
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _is_closed: bool = False
+
+    def send(self, kind: str = "message", **message: Any) -> int:
+        """Hand the bot a message (or an `edited_message`); returns its id."""
+        message_id: int = message.setdefault("message_id", next(self._ids))
+        message.setdefault("date", int(time.time()))
+        self.send_update({kind: message})
+        return message_id
+
+    def send_update(self, update: dict[str, Any]) -> None:
+        with self._changed:
+            number = next(self._ids)
+            self._updates[number] = {"update_id": number, **update}
+            self._changed.notify_all()
+
+    def fail(self, method: str, *faults: Fault) -> None:
+        """Let the next calls of `method` fail, one after the other."""
+        with self._changed:
+            self._faults[method].extend(faults)
+
+    def wait_for(self, is_fit: Callable[[Call], bool]) -> Call:
+        """The first call, made or still to come, that is fit."""
+        return self.wait_for_many(is_fit, 1)[0]
+
+    def wait_for_many(self, is_fit: Callable[[Call], bool], number: int) -> list[Call]:
+        """The first `number` calls that are fit."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(list(filter(is_fit, self.calls))) >= number, WAIT_SECONDS)
+            fit = list(filter(is_fit, self.calls))
+        if len(fit) < number:
+            raise AssertionError(f"{len(fit)} of {number} such calls; the last were {self.calls[-5:]}")
+        return fit[:number]
+
+    def reply_to(self, message_id: int) -> Call:
+        """The message that the bot sent, successfully, as a reply to `message_id`."""
+        return self.wait_for(lambda call: is_sent(call) and call.replies_to == message_id)
+
+    def wait_until_confirmed(self) -> None:
+        """Wait until the bot has confirmed every update."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._updates, WAIT_SECONDS):
+                raise AssertionError(f"not confirmed: {list(self._updates)}")
+
+    @contextmanager
+    def running(self, port: int = 0) -> Iterator["BotApiServer"]:
+        with ThreadingHTTPServer(("127.0.0.1", port), handler_for(self)) as http:
+            self.url = f"http://127.0.0.1:{http.server_port}"
+            thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
+            thread.start()
+            try:
+                yield self
+            finally:
+                with self._changed:
+                    self._is_closed = True
+                    self._changed.notify_all()
+                http.shutdown()
+                thread.join()
+
+    def take_fault(self, method: str) -> Fault | None:
+        with self._changed:
+            faults = self._faults[method]
+            return faults.popleft() if faults else None
+
+    def record(self, method: str, parameters: dict[str, Any], status: int) -> None:
+        with self._changed:
+            self.calls.append(Call(method, parameters, time.monotonic(), status))
+            self._changed.notify_all()
+
+    def result(self, method: str, parameters: dict[str, Any]) -> object:
+        """What Telegram would answer. Raises Refused, and KeyError for a method that is not known here."""
+        match method:
+            case "getMe":
+                return BOT
+            case "getUpdates":
+                return self._new_updates(parameters)
+            case "sendMessage":
+                check_message(parameters)
+                chat = {"id": parameters["chat_id"], "type": "private", "first_name": "?"}
+                return {
+                    "message_id": next(self._ids),
+                    "date": int(time.time()),
+                    "chat": chat,
+                    "from": BOT,
+                    "text": plain_text(parameters["text"]),
+                }
+            case "setMyCommands":
+                check_commands(parameters["commands"])
+                return True
+            case "deleteWebhook" | "sendChatAction":
+                return True
+        raise KeyError(method)
+
+    def _new_updates(self, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        with self._changed:
+            first = parameters.get("offset", 0)
+            self._updates = {number: update for number, update in self._updates.items() if number >= first}
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._updates or self._is_closed, parameters.get("timeout", 0))
+            return list(self._updates.values())[: parameters.get("limit", 100)]
+
+
+def handler_for(server: BotApiServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            parameters = {name: decoded(name, value) for name, value in parse_qsl(body.decode(), True)}
+            prefix, _, method = self.path.rpartition("/")
+            fault = server.take_fault(method)
+            if fault and (fault.is_dropped or fault.silent_seconds):
+                time.sleep(fault.silent_seconds)
+                server.record(method, parameters, 0)
+                self.close_connection = True
+                return
+            status, answer = self.answer(prefix, method, parameters, fault)
+            server.record(method, parameters, status)
+            payload = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(payload)))
+            self.end_headers()
+            with suppress(ConnectionError):  # the bot was killed while it waited
+                self.wfile.write(payload)
+
+        def answer(
+            self, prefix: str, method: str, parameters: dict[str, Any], fault: Fault | None
+        ) -> tuple[int, dict[str, Any]]:
+            if prefix != f"/bot{TOKEN}" or server.token_is_revoked:
+                return 401, refusal(401, "Unauthorized")
+            if fault:
+                answer = refusal(fault.status, "told to fail")
+                if fault.retry_after_seconds is not None:
+                    answer["parameters"] = {"retry_after": fault.retry_after_seconds}
+                return fault.status, answer
+            try:
+                return 200, {"ok": True, "result": server.result(method, parameters)}
+            except Refused as error:
+                server.violations.append(f"{method} {parameters}: {error}")
+                return 400, refusal(400, f"Bad Request: {error}")
+            except KeyError:
+                return 404, refusal(404, "Not Found")
+
+        def log_message(self, format: str, *values: object) -> None:
+            """Calls are recorded, not printed."""
+
+    return Handler
+
+
+def is_sent(call: Call) -> bool:
+    return call.method == "sendMessage" and call.status == 200
+
+
+def decoded(name: str, value: str) -> Any:
+    """A parameter's value: all but texts are JSON."""
+    if name in ("text", "parse_mode", "action", "language_code"):
+        return value
+    return json.loads(value)
+
+
+def refusal(status: int, description: str) -> dict[str, Any]:
+    return {"ok": False, "error_code": status, "description": description}
+
+
+def plain_text(message: str) -> str:
+    """A message in Telegram's HTML as a user reads it. Raises Refused where it is not well formed."""
+    open_tags: list[str] = []
+    pieces: list[str] = []
+    position = 0
+    for tag in _TAG.finditer(message):
+        pieces.append(message[position : tag.start()])
+        position = tag.end()
+        closes, name, _ = tag.groups()
+        if name not in _TAGS:
+            raise Refused(f"unsupported tag {name}")
+        if not closes:
+            if name == "blockquote" and name in open_tags:
+                raise Refused("nested blockquote")
+            open_tags.append(name)
+        elif not open_tags or open_tags.pop() != name:
+            raise Refused(f"unexpected end tag {name}")
+    pieces.append(message[position:])
+    if open_tags:
+        raise Refused(f"no end tag for {open_tags}")
+    for piece in pieces:
+        if re.search("[<>]", piece) or "&" in _ENTITY.sub("", piece):
+            raise Refused(f"not escaped: {piece!r}")
+    return unescape("".join(pieces))
+
+
+def check_message(parameters: dict[str, Any]) -> None:
+    if parameters.get("parse_mode") != "HTML":
+        raise Refused("all our messages are HTML")
+    text = plain_text(parameters["text"])
+    if not text.strip():
+        raise Refused("message text is empty")
+    if (units := len(text.encode("utf-16-le")) // 2) > 4096:
+        raise Refused(f"message is too long: {units}")
+    for row in parameters.get("reply_markup", {}).get("inline_keyboard", []):
+        for button in row:
+            if len(button.get("callback_data", "").encode()) > 64:
+                raise Refused("BUTTON_DATA_INVALID")
+
+
+def check_commands(commands: list[dict[str, str]]) -> None:
+    for command in commands:
+        if not re.fullmatch("[a-z0-9_]{1,32}", command["command"]) or not 1 <= len(command["description"]) <= 256:
+            raise Refused(f"BOT_COMMAND_INVALID: {command}")

@@ -1,0 +1,411 @@
+"""Fine-tuning a tiny model: it learns, repeats itself, logs, follows the `Trainer`'s flags, keeps the best, publishes.
+
+What takes processes of its own (kills, two of them at once) is in `tests/system/test_training.py`.
+"""
+
+import contextlib
+import io
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import learnable
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+from qa_engine import Reader
+from qa_engine.checkpoints import Manifest, candidates, read_manifest, sha256_of
+from trainer.__main__ import main
+from trainer.squad import load
+
+EPOCHS = 5
+FAST = ["--bf16", "false", "--max_tokens", "136", "--stride", "32", "--per_device_train_batch_size", "8"]
+LEARNING = [*FAST, "--learning_rate", "3e-2", "--num_train_epochs", str(EPOCHS), "--logging_steps", "1"]
+QUIET = ["--disable_tqdm", "true"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished run of the command line in a folder of its own."""
+
+    folder: Path
+    stdout: str
+    stderr: str
+
+    @property
+    def checkpoint(self) -> Path:
+        (only,) = candidates(self.folder / "checkpoints")
+        return only
+
+    @property
+    def manifest(self) -> Manifest:
+        manifest = read_manifest(self.checkpoint)
+        assert manifest is not None
+        return manifest
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        return dict(load_file(self.checkpoint / "model.safetensors"))
+
+    def logged(self, name: str) -> list[tuple[int, float]]:
+        """(step, value) of a figure in the TensorBoard files."""
+        (folder,) = (self.folder / "training" / "runs").iterdir()
+        events = EventAccumulator(str(folder)).Reload()
+        return [(event.step, event.value) for event in events.Scalars(name)]
+
+
+def places(folder: Path) -> list[str]:
+    return ["--output_dir", str(folder / "training"), "--checkpoint_dir", str(folder / "checkpoints")]
+
+
+def train(folder: Path, *flags: str) -> Training:
+    """Run `python -m trainer` with these flags, in this process."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(stdout):
+        status = main([*places(folder), *flags])
+    assert status == 0, stderr.getvalue()
+    return Training(folder, stdout.getvalue(), stderr.getvalue())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    learnable.write(folder / "train.json", 128, seed=1)
+    learnable.write(folder / "dev.json", 24, seed=2)
+    learnable.write(folder / "wrong.json", 64, seed=3, wrong=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def on_data(data: Path) -> list[str]:
+    return ["--train", str(data / "train.json"), "--dev", str(data / "dev.json")]
+
+
+@pytest.fixture(scope="module")
+def trained(wordpiece_model: Path, on_data: list[str], tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """The one whole training that most tests look at."""
+    return train(tmp_path_factory.mktemp("trained"), "--base", str(wordpiece_model), *on_data, *LEARNING)
+
+
+Start = Callable[..., Training]
+
+
+@pytest.fixture
+def start(wordpiece_model: Path, tmp_path: Path) -> Start:
+    """Trains the tiny model without a progress bar; called again, in a further folder."""
+    count = 0
+
+    def start(*flags: str) -> Training:
+        nonlocal count
+        count += 1
+        return train(tmp_path / str(count), "--base", str(wordpiece_model), *QUIET, *flags)
+
+    return start
+
+
+@pytest.fixture
+def refused(wordpiece_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs the command line, which must end with status 1 and one line that says why; returns that line."""
+
+    def refused(*flags: str) -> str:
+        assert main([*places(tmp_path), "--base", str(wordpiece_model), *QUIET, *FAST, *flags]) == 1
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert "Traceback" not in captured.err
+        (line,) = (line for line in captured.err.splitlines() if line.startswith("error: "))
+        assert candidates(tmp_path / "checkpoints") == []
+        return line
+
+    return refused
+
+
+def test_stdout_holds_the_checkpoint_and_nothing_else(trained: Training, start: Start, on_data: list[str]) -> None:
+    without_bar = start(*on_data, *FAST, "--max_steps", "2", "--logging_steps", "1")
+    assert trained.stdout == f"{trained.checkpoint}\n"
+    assert without_bar.stdout == f"{without_bar.checkpoint}\n"
+
+
+def test_without_a_progress_bar_figures_are_messages(
+    start: Start, on_data: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        start(*on_data, *FAST, "--max_steps", "2", "--logging_steps", "1")
+    for name in ("loss", "start_accuracy", "end_accuracy", "eval_f1"):
+        assert f"{name} " in caplog.text
+
+
+def test_it_learns_what_can_be_learned(trained: Training) -> None:
+    losses = [loss for _, loss in trained.logged("train/loss")]
+    assert losses[-1] < losses[0] / 4
+    assert trained.manifest.metrics["dev.json"]["em"] > 90
+
+
+@pytest.mark.parametrize("figure", ["start_accuracy", "end_accuracy"])
+def test_start_and_end_accuracy_are_logged_beside_the_loss(trained: Training, figure: str) -> None:
+    logged = trained.logged(f"train/{figure}")
+    assert [step for step, _ in logged] == [step for step, _ in trained.logged("train/loss")]
+    values = [value for _, value in logged]
+    assert all(0 <= value <= 1 for value in values)
+    assert sum(values[:5]) / 5 < 0.5 < 0.9 < sum(values[-5:]) / 5
+
+
+def test_the_progress_bar_carries_loss_and_both_accuracies(trained: Training) -> None:
+    bars = [line for line in trained.stderr.replace("\r", "\n").split("\n") if "loss=" in line]
+    assert bars
+    assert all(name in bars[-1] for name in ("loss=", "start_accuracy=", "end_accuracy="))
+
+
+@pytest.mark.parametrize("figure", ["em", "f1"])
+def test_the_dev_data_is_measured_after_each_epoch(trained: Training, figure: str) -> None:
+    steps_an_epoch = trained.logged("train/loss")[-1][0] // EPOCHS
+    logged = trained.logged(f"eval/{figure}")
+    assert [step for step, _ in logged] == [steps_an_epoch * (epoch + 1) for epoch in range(EPOCHS)]
+    assert logged[0][1] < logged[-1][1]
+    assert f"eval_{figure}" in trained.stderr
+
+
+def test_the_manifest_says_what_the_checkpoint_was_made_of(
+    trained: Training, wordpiece_model: Path, data: Path
+) -> None:
+    manifest = trained.manifest
+    (source,) = manifest.data
+    train_file = data / "train.json"
+    assert (source.name, source.sha256, source.questions) == ("train.json", sha256_of(train_file), 128)
+    assert manifest.base_model == wordpiece_model.name
+    assert (manifest.windows.max_tokens, manifest.windows.stride) == (136, 32)
+    assert manifest.metrics["dev.json"].keys() == {"questions", "em", "f1", "kept"}
+    assert manifest.command is not None
+    assert {path.name for path in trained.checkpoint.iterdir()} == {*manifest.files, "manifest.json"}
+    assert "README.md" in manifest.files
+
+
+def test_the_published_weights_are_float16_and_finite(trained: Training) -> None:
+    weights = trained.weights
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+def test_the_reader_answers_with_the_published_checkpoint_as_well_as_it_was_measured(
+    trained: Training, data: Path
+) -> None:
+    reader = Reader.load(trained.checkpoint, device="cpu", dtype="float32")
+    assert reader.manifest == trained.manifest
+    right = 0
+    for example in load(str(data / "dev.json")).examples:
+        (answer,) = reader.read(example.question, example.context).answers
+        right += answer.text in example.answers
+    assert 100 * right / 24 == pytest.approx(trained.manifest.metrics["dev.json"]["em"], abs=100 / 24)
+
+
+def test_plain_transformers_load_the_published_checkpoint(trained: Training) -> None:
+    model, loading = AutoModelForQuestionAnswering.from_pretrained(trained.checkpoint, output_loading_info=True)
+    tokenizer = AutoTokenizer.from_pretrained(trained.checkpoint)
+    assert not loading["missing_keys"]
+    assert not loading["unexpected_keys"]
+    context = "的一是7不"
+    output = model.float()(**tokenizer("有几个？", context, return_tensors="pt"))
+    tokens = tokenizer("有几个？", context).tokens()
+    assert tokens[int(output.start_logits.argmax())] == "7"
+
+
+def test_a_finished_training_leaves_room_for_the_next(start: Start, on_data: list[str]) -> None:
+    finished = start(*on_data, *FAST, "--max_steps", "2")
+    assert not list((finished.folder / "training").glob("checkpoint-*"))
+    train(finished.folder, "--base", str(finished.checkpoint), *QUIET, *on_data, *FAST, "--max_steps", "2")
+    assert len(candidates(finished.folder / "checkpoints")) == 2
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(start: Start, on_data: list[str]) -> None:
+    few = [*on_data, *FAST, "--max_steps", "6", "--learning_rate", "1e-3", "--logging_steps", "1", "--dropout", "0.1"]
+    first, again, other = start(*few), start(*few), start(*few, "--seed", "1")
+    assert first.logged("train/loss") == again.logged("train/loss")
+    assert all(torch.equal(tensor, again.weights[name]) for name, tensor in first.weights.items())
+    assert not all(torch.equal(tensor, other.weights[name]) for name, tensor in first.weights.items())
+
+
+def test_max_steps_learning_rate_and_logging_steps_are_followed(start: Start, on_data: list[str]) -> None:
+    flags = ["--max_steps", "6", "--learning_rate", "2e-4", "--lr_scheduler_type", "constant", "--logging_steps", "3"]
+    training = start(*on_data, *FAST, *flags)
+    assert dict(training.logged("train/learning_rate")) == pytest.approx({3: 2e-4, 6: 2e-4})
+
+
+def test_two_halves_of_a_batch_teach_what_the_whole_teaches(start: Start, tmp_path: Path, on_data: list[str]) -> None:
+    """Plain gradient descent, where a gradient of another size gives other weights; an epoch is one batch of 16."""
+    sixteen = learnable.write(tmp_path / "sixteen.json", 16, seed=5)
+    descent = ["--optim", "sgd", "--learning_rate", "5e-3", "--max_grad_norm", "0", "--max_steps", "4"]
+    common = [
+        *FAST,
+        *on_data,
+        "--train",
+        str(sixteen),
+        "--hold_back",
+        "0",
+        "--windows_without_answer",
+        "0",
+        *descent,
+        "--logging_steps",
+        "1",
+    ]
+    whole = start(*common, "--per_device_train_batch_size", "16")
+    halves = start(*common, "--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2")
+    unlike = start(*common, "--per_device_train_batch_size", "8", "--max_steps", "8")
+    assert dict(halves.logged("train/loss")) == pytest.approx(dict(whole.logged("train/loss")), rel=1e-4)
+    torch.testing.assert_close(halves.weights, whole.weights, rtol=0, atol=2e-3)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(unlike.weights, whole.weights, rtol=0, atol=2e-3)
+
+
+def test_the_epoch_with_the_best_f1_is_published(trained: Training, data: Path, start: Start) -> None:
+    """A model that knows the answers is taught wrong ones, harder from step to step."""
+    training = start(
+        *["--base", str(trained.checkpoint), "--train", str(data / "wrong.json"), "--dev", str(data / "dev.json")],
+        *[*FAST, "--num_train_epochs", "3", "--learning_rate", "2e-2", "--warmup_steps", "1.0"],
+    )
+    measured = [value for _, value in training.logged("eval/f1")]
+    assert measured[0] > measured[-1], "otherwise there is nothing to choose"
+    assert training.manifest.metrics["dev.json"]["f1"] == pytest.approx(max(measured))
+
+
+def test_a_base_of_ours_passes_its_windows_on(trained: Training, start: Start, on_data: list[str]) -> None:
+    flags = ["--bf16", "false", "--max_steps", "1"]
+    again = start("--base", str(trained.checkpoint), *on_data, *flags)
+    assert again.manifest.windows == trained.manifest.windows
+    wider = start("--base", str(trained.checkpoint), *on_data, *flags, "--max_tokens", "200")
+    assert (wider.manifest.windows.max_tokens, wider.manifest.windows.stride) == (200, 32)
+
+
+def test_without_dev_files_held_back_contexts_are_measured_and_not_trained_on(start: Start, data: Path) -> None:
+    train_file = str(data / "train.json")
+    training = start("--train", train_file, *FAST, "--max_steps", "1", "--hold_back", "0.25")
+    (figures,) = training.manifest.metrics.values()
+    assert figures["questions"] == 32
+    assert training.manifest.data[0].questions == 128
+
+
+def test_several_files_are_learned_from_and_measured_apart(start: Start, data: Path) -> None:
+    train_files, dev_files = ["train.json", "wrong.json"], ["dev.json", "train.json"]
+    training = start(
+        *["--train", *(str(data / name) for name in train_files), "--dev", *(str(data / name) for name in dev_files)],
+        *[*FAST, "--max_steps", "1"],
+    )
+    assert [source.name for source in training.manifest.data] == train_files
+    assert list(training.manifest.metrics) == dev_files
+    assert [figures["questions"] for figures in training.manifest.metrics.values()] == [24, 128]
+
+
+def test_what_a_person_wrote_about_the_checkpoint_stands_in_its_card(
+    start: Start, on_data: list[str], tmp_path: Path
+) -> None:
+    about = tmp_path / "about.md"
+    about.write_text("## 数据\n\n自己写的。", encoding="utf-8")
+    training = start(*on_data, *FAST, "--max_steps", "1", "--about", str(about))
+    assert "## 数据\n\n自己写的。" in (training.checkpoint / "README.md").read_text(encoding="utf-8")
+
+
+def test_nothing_to_resume_is_said(refused: Callable[..., str], on_data: list[str], tmp_path: Path) -> None:
+    assert (
+        refused(*on_data, "--resume") == f"error: nothing to resume in {tmp_path / 'training'}: start without --resume"
+    )
+
+
+def test_a_training_without_anything_to_measure_on_does_not_start(refused: Callable[..., str], data: Path) -> None:
+    line = refused("--train", str(data / "train.json"), "--hold_back", "0")
+    assert "--dev" in line
+    assert "--hold_back" in line
+
+
+@pytest.mark.parametrize("share", ["0", "0.05"])
+def test_a_training_without_anything_to_learn_does_not_start(
+    refused: Callable[..., str], tmp_path: Path, data: Path, share: str
+) -> None:
+    """No answer stands in its context; or the only context is held back."""
+    lost = learnable.write(tmp_path / "lost.json", 1, seed=1)
+    lost.write_text(lost.read_text(encoding="utf-8").replace('"text": "7"', '"text": "无"'), encoding="utf-8")
+    line = refused("--train", str(lost), "--dev", str(data / "dev.json"), "--hold_back", share)
+    assert "nothing to train on" in line
+
+
+def test_a_missing_base_is_named(refused: Callable[..., str], on_data: list[str], tmp_path: Path) -> None:
+    line = refused(*on_data, "--base", str(tmp_path / "nowhere"))
+    assert f"{tmp_path / 'nowhere'} cannot be used as a base" in line
+
+
+def test_a_base_without_a_model_is_named(refused: Callable[..., str], on_data: list[str], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    assert f"{tmp_path} cannot be used as a base" in refused(*on_data, "--base", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--max_tokens", "600"], "512"),
+        (["--max_tokens", "20"], "20"),
+        (["--stride", "-1"], "stride"),
+    ],
+)
+def test_windows_that_the_base_cannot_have_are_refused_before_training(
+    refused: Callable[..., str], on_data: list[str], flags: list[str], named: str
+) -> None:
+    assert named in refused(*on_data, *flags)
+
+
+def test_a_missing_file_is_named(refused: Callable[..., str], tmp_path: Path) -> None:
+    missing = tmp_path / "missing.json"
+    assert refused("--train", str(missing)) == f"error: {missing}: cannot be read: No such file or directory"
+
+
+def test_a_place_that_cannot_be_written_is_named_and_the_training_can_be_resumed(
+    wordpiece_model: Path, on_data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocked = tmp_path / "checkpoints"
+    blocked.write_text("a file", encoding="utf-8")
+    flags = ["--base", str(wordpiece_model), *QUIET, *on_data, *FAST, "--max_steps", "1"]
+    assert main([*places(tmp_path), *flags]) == 1
+    captured = capsys.readouterr()
+    assert "error: " in captured.err
+    assert str(blocked) in captured.err
+    assert "Traceback" not in captured.err
+    blocked.unlink()
+    assert train(tmp_path, *flags, "--resume").checkpoint.parent == blocked
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--no_such_flag", "1"], "--no_such_flag"),
+        (["--learning_rate", "fast"], "--learning_rate"),
+        (["--train"], "--train"),
+        (["--fp16", "true", "--bf16", "true"], "fp16 and bf16"),
+        (["--save_strategy", "steps", "--eval_strategy", "epoch"], "save and eval strategy"),
+        (["--lr_scheduler_type", "sideways"], "sideways"),
+    ],
+)
+def test_wrong_usage_ends_with_status_2_and_the_reason(
+    flags: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*places(tmp_path), *flags])
+    assert ended.value.code == 2
+    message = capsys.readouterr().err
+    assert reason in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize("arguments", [[], ["--data", "a.json", "--top", "3"], ["--data", "a.json", "--dtype", "int8"]])
+def test_wrong_usage_of_evaluate_ends_with_status_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", *arguments])
+    assert ended.value.code == 2
+
+
+def test_help_names_our_flags_and_the_trainers(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for flag in ("--train", "--dev", "--base", "--checkpoint_dir", "--resume", "--learning_rate", "--max_steps"):
+        assert flag in text
