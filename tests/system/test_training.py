@@ -38,18 +38,10 @@ KILLS_AT_PUBLISHING = 20
 LAST_STEP = 16  # of two epochs
 FAST = ["--bf16", "false", "--max_tokens", "136", "--stride", "32", "--disable_tqdm", "true"]
 SAVING = ["--save_strategy", "steps", "--eval_strategy", "steps", "--save_steps", "2", "--eval_steps", "2"]
+# The last weights are published, not the best: those could be from before a kill.
+LAST_WEIGHTS = ["--load_best_model_at_end", "false", "--save_total_limit", "3"]
 # Dropout draws random numbers in every step: a training goes on as if nothing had been only if these are restored.
-# The last weights are published, not the best: those could be from before the kill.
-STEPS = [
-    "--max_steps",
-    str(LAST_STEP),
-    "--save_total_limit",
-    "3",
-    "--dropout",
-    "0.1",
-    "--load_best_model_at_end",
-    "false",
-]
+STEPS = ["--max_steps", str(LAST_STEP), "--dropout", "0.1", "--per_device_train_batch_size", "8"]
 
 
 @dataclass(frozen=True)
@@ -165,16 +157,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def flags(wordpiece_model: Path, data: Path) -> tuple[str, ...]:
     files = ["--train", str(data / "train.json"), "--dev", str(data / "dev.json")]
-    return (
-        "--base",
-        str(wordpiece_model),
-        *files,
-        *FAST,
-        "--per_device_train_batch_size",
-        "8",
-        *SAVING,
-        *STEPS,
-    )
+    return ("--base", str(wordpiece_model), *files, *FAST, *SAVING, *LAST_WEIGHTS, *STEPS)
 
 
 @pytest.fixture(scope="module")
