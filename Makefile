@@ -21,7 +21,7 @@ check: $(READY)  ## style, types, and who may import whom
 	$(BIN)/mypy alembic
 	$(BIN)/lint-imports
 
-train: $(READY)  ## the bundled reader, trained further on the sample: a new checkpoint in about three minutes
+train: $(READY)  ## the bundled reader, trained further on the sample: a new checkpoint in some minutes
 	$(BIN)/python -m trainer
 
 $(READY): pyproject.toml constraints.txt
