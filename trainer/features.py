@@ -8,7 +8,7 @@ Uses the reader's own windows: a model reads with what it was trained with.
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ _POOLED_BATCHES = 32  # batches are sorted by length within as many, and stay ra
 class TokenizedExample:
     """An example's tokens, and its answer's first and last context token; None where the context does not say."""
 
+    example: Example
     question: Tokens
     context: Tokens
     answer: tuple[int, int] | None
@@ -56,13 +57,15 @@ def tokenize_examples(examples: Sequence[Example], window_maker: WindowMaker) ->
                 continue
             answer = (int(touching[0]), int(touching[-1]))
         if len(context):
-            tokenized.append(TokenizedExample(window_maker.tokenize_question(example.question), context, answer))
+            question = window_maker.tokenize_question(example.question)
+            tokenized.append(TokenizedExample(example, question, context, answer))
     return tokenized
 
 
 class TrainingWindows(Dataset[LabelledWindow]):
     """A map-style data set: every example once an epoch, then `windows_without_answer` × examples of the longer ones
-    again with a window that misses the answer. Which windows: a function of (seed, epoch, index) alone.
+    again with a window that misses the answer. Which windows, and what `augment` makes of an example: a function of
+    (seed, epoch, index) alone.
     """
 
     def __init__(
@@ -72,9 +75,11 @@ class TrainingWindows(Dataset[LabelledWindow]):
         *,
         windows_without_answer: float,
         seed: int,
+        augment: Callable[[Example, random.Random], Example] | None = None,
     ) -> None:
         self.examples = examples
         self.window_maker = window_maker
+        self.augment = augment
         self.seed = seed
         self.epoch = 0  # set from outside when one begins
         missable = [index for index, example in enumerate(examples) if self._can_miss(example)]
@@ -88,8 +93,14 @@ class TrainingWindows(Dataset[LabelledWindow]):
     def __getitem__(self, index: int) -> LabelledWindow:
         draw = random.Random(f"{self.seed}/{self.epoch}/{index}")
         if index < len(self.examples):
-            return self._around_answer(self.examples[index], draw)
+            return self._around_answer(self._augmented(self.examples[index], draw), draw)
         return self._beside_answer(self.examples[self._missing[index - len(self.examples)]], draw)
+
+    def _augmented(self, example: TokenizedExample, draw: random.Random) -> TokenizedExample:
+        if self.augment is None:
+            return example
+        changed = self.augment(example.example, draw)
+        return next(iter(tokenize_examples([changed], self.window_maker)), example)
 
     def _length(self, example: TokenizedExample) -> int:
         room = self.window_maker.room(example.question)

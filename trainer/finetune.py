@@ -44,6 +44,7 @@ from qa_engine.checkpoints import Calibration, Manifest, WindowSettings, publish
 from qa_engine.errors import CheckpointBroken, DataError, DuwenError
 from qa_engine.reader import BUNDLED, cpu_computes_bfloat16
 from qa_engine.windows import WindowMaker, WindowSizes
+from trainer.augment import Augmentation, rewritten, unanswerable
 from trainer.evaluate import Evaluation, asks_of, evaluate
 from trainer.features import LikeLengths, TrainingWindows, collate, tokenize_examples
 from trainer.report import ModelCard
@@ -87,6 +88,24 @@ class DataArguments:
     windows_without_answer: float = field(
         default=0.1,
         metadata={"help": "windows that miss the answer, labelled as not saying, a question of training data"},
+    )
+    unanswerable_pairs: float = field(
+        default=0.1,
+        metadata={
+            "help": "questions on contexts that do not answer them (near ones, and their own without the answer), "
+            "a question of training data"
+        },
+    )
+    paraphrase: float = field(
+        default=0.0, metadata={"help": "share of questions that are worded or typed otherwise, anew in every epoch"}
+    )
+    noise: float = field(
+        default=0.0, metadata={"help": "share of contexts with 5 % other characters outside the answer"}
+    )
+    shuffle: float = field(default=0.0, metadata={"help": "share of contexts with their sentences in another order"})
+    rewriter: str | None = field(
+        default=None,
+        metadata={"help": "a program that reads questions and writes them in other words, line by line"},
     )
     hold_back: float = field(
         default=0.05,
@@ -154,6 +173,9 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
         raise DataError("nothing to train on: the only context is held back; add contexts, or set --hold_back 0")
     if not (dev_sets or held_back):
         raise DuwenError("nothing to measure on: give --dev, or a --hold_back above 0")
+    if data.rewriter:
+        training += rewritten(training, data.rewriter)
+    training += unanswerable(training, round(data.unanswerable_pairs * len(training)), args.seed)
     base = _base_settings(data)
     trainer = SpanTrainer(data, args, base, training, _all_examples(dev_sets) or held_back)
     trainer.train(resume_from_checkpoint=resumed_from)
@@ -205,7 +227,11 @@ class SpanTrainer(Trainer):
         self.tokenizer = tokenizer
         self.dev = dev
         self.training_windows = TrainingWindows(
-            examples, window_maker, windows_without_answer=data.windows_without_answer, seed=args.seed
+            examples,
+            window_maker,
+            windows_without_answer=data.windows_without_answer,
+            seed=args.seed,
+            augment=Augmentation(data.paraphrase, data.noise, data.shuffle) or None,
         )
         super().__init__(
             model=model,
