@@ -7,6 +7,7 @@ the loss in float32, EM/F1 through the very reader that will serve, and the atom
 import ctypes
 import json
 import logging
+import random
 import shlex
 import shutil
 import sys
@@ -48,11 +49,11 @@ from trainer.augment import Augmentation, rewritten, unanswerable
 from trainer.evaluate import Evaluation, asks_of, evaluate
 from trainer.features import LikeLengths, TrainingWindows, collate, tokenize_examples
 from trainer.report import ModelCard
-from trainer.squad import DataSet, Example, load_all, split_off
+from trainer.squad import DataSet, Example, load, load_all, split_off
 
 log = logging.getLogger(__name__)
 
-SAMPLE = Path(__file__).parent / "sample"
+SAMPLE_TRAIN, SAMPLE_DEV = (str(Path(__file__).parent / "sample" / name) for name in ("train.json", "dev.json"))
 HELD_BACK = "held-back training data"
 DEFAULT_WINDOWS = WindowSettings(max_tokens=384, stride=128)
 
@@ -62,7 +63,7 @@ class DataArguments:
     """What to train on, from which base, and where the result goes."""
 
     train: list[str] = field(
-        default_factory=lambda: [str(SAMPLE / "train.json")],
+        default_factory=lambda: [SAMPLE_TRAIN],
         metadata={
             "help": "SQuAD, CMRC 2018 or DRCD files, or hf:NAME[:SPLIT] (default: the sample that ships with it)"
         },
@@ -88,6 +89,13 @@ class DataArguments:
     windows_without_answer: float = field(
         default=0.1,
         metadata={"help": "windows that miss the answer, labelled as not saying, a question of training data"},
+    )
+    replay: float = field(
+        default=1.0,
+        metadata={
+            "help": "questions of the sample mixed in, a question of training data (at most all of them), so that the "
+            "base does not forget what it could"
+        },
     )
     unanswerable_pairs: float = field(
         default=0.1,
@@ -121,8 +129,8 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
-        if not self.dev and self.train == [str(SAMPLE / "train.json")]:
-            self.dev = [str(SAMPLE / "dev.json")]
+        if not self.dev and self.train == [SAMPLE_TRAIN]:
+            self.dev = [SAMPLE_DEV]
 
 
 @dataclass
@@ -173,6 +181,10 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
         raise DataError("nothing to train on: the only context is held back; add contexts, or set --hold_back 0")
     if not (dev_sets or held_back):
         raise DuwenError("nothing to measure on: give --dev, or a --hold_back above 0")
+    if data.replay and data.train != [SAMPLE_TRAIN]:
+        replayed = load(SAMPLE_TRAIN)
+        training_sets.append(replayed)
+        training += _drawn(replayed.examples, round(data.replay * len(training)), args.seed)
     if data.rewriter:
         training += rewritten(training, data.rewriter)
     training += unanswerable(training, round(data.unanswerable_pairs * len(training)), args.seed)
@@ -377,6 +389,10 @@ def _line(logs: dict[str, float]) -> str:
 
 def _all_examples(data_sets: Sequence[DataSet]) -> list[Example]:
     return [example for data_set in data_sets for example in data_set.examples]
+
+
+def _drawn(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
+    return random.Random(seed).sample(examples, min(len(examples), count))
 
 
 def _starting_point(args: FinetuneArguments) -> str | None:

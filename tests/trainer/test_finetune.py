@@ -58,6 +58,10 @@ class Training:
         return [(event.step, event.value) for event in events.Scalars(name)]
 
 
+AS_IT_IS = ("--replay", "0", "--unanswerable_pairs", "0")
+"""Nothing but the data that is given."""
+
+
 def places(folder: Path) -> list[str]:
     return ["--output_dir", str(folder / "training"), "--checkpoint_dir", str(folder / "checkpoints")]
 
@@ -66,7 +70,7 @@ def train(folder: Path, *flags: str) -> Training:
     """Run `python -m trainer` with these flags, in this process."""
     stdout, stderr = io.StringIO(), io.StringIO()
     with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(stdout):
-        status = main([*places(folder), *flags])
+        status = main([*places(folder), *AS_IT_IS, *flags])
     assert status == 0, stderr.getvalue()
     return Training(folder, stdout.getvalue(), stderr.getvalue())
 
@@ -295,6 +299,28 @@ def test_several_files_are_learned_from_and_measured_apart(start: Start, data: P
     assert [source.name for source in training.manifest.data] == train_files
     assert list(training.manifest.metrics) == dev_files
     assert [figures["questions"] for figures in training.manifest.metrics.values()] == [24, 128]
+
+
+def questions_learned(training: Training) -> int:
+    (line,) = (line for line in training.stderr.splitlines() if "windows an epoch" in line)
+    return int(line.split()[0])
+
+
+def test_questions_of_the_sample_keep_what_the_base_knows(start: Start, on_data: list[str]) -> None:
+    training = start(*on_data, *FAST, "--max_steps", "1", "--replay", "0.25")
+    assert [source.name for source in training.manifest.data] == ["train.json", "train.json"]
+    assert training.manifest.data[0].sha256 != training.manifest.data[1].sha256
+    assert questions_learned(training) == 128 + 32
+
+
+def test_silence_is_learned_from_pairs_of_the_training_data(start: Start, on_data: list[str]) -> None:
+    training = start(*on_data, *FAST, "--max_steps", "1", "--unanswerable_pairs", "0.25")
+    assert 128 < questions_learned(training) <= 128 + 32
+
+
+def test_other_wordings_and_noise_change_what_is_learned(start: Start, on_data: list[str]) -> None:
+    plain, disturbed = (start(*on_data, *FAST, "--max_steps", "2", "--noise", share) for share in ("0", "1"))
+    assert any(not torch.equal(disturbed.weights[name], weights) for name, weights in plain.weights.items())
 
 
 def test_what_a_person_wrote_about_the_checkpoint_stands_in_its_card(
