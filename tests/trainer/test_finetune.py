@@ -301,21 +301,27 @@ def test_several_files_are_learned_from_and_measured_apart(start: Start, data: P
     assert [figures["questions"] for figures in training.manifest.metrics.values()] == [24, 128]
 
 
-def questions_learned(training: Training) -> int:
-    (line,) = (line for line in training.stderr.splitlines() if "windows an epoch" in line)
+def questions_learned(caplog: pytest.LogCaptureFixture) -> int:
+    (line,) = (message for message in caplog.messages if message.endswith("windows an epoch"))
     return int(line.split()[0])
 
 
-def test_questions_of_the_sample_keep_what_the_base_knows(start: Start, on_data: list[str]) -> None:
+def test_questions_of_the_sample_keep_what_the_base_knows(
+    start: Start, on_data: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     training = start(*on_data, *FAST, "--max_steps", "1", "--replay", "0.25")
     assert [source.name for source in training.manifest.data] == ["train.json", "train.json"]
     assert training.manifest.data[0].sha256 != training.manifest.data[1].sha256
-    assert questions_learned(training) == 128 + 32
+    assert questions_learned(caplog) == 128 + 32
 
 
-def test_silence_is_learned_from_pairs_of_the_training_data(start: Start, on_data: list[str]) -> None:
-    training = start(*on_data, *FAST, "--max_steps", "1", "--unanswerable_pairs", "0.25")
-    assert 128 < questions_learned(training) <= 128 + 32
+def test_silence_is_learned_from_pairs_of_the_training_data(
+    start: Start, on_data: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    start(*on_data, *FAST, "--max_steps", "1", "--unanswerable_pairs", "0.25")
+    assert 128 < questions_learned(caplog) <= 128 + 32
 
 
 def test_other_wordings_and_noise_change_what_is_learned(start: Start, on_data: list[str]) -> None:
