@@ -208,7 +208,7 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
         metrics=_measured_apart(measured_on, dev, readings),
         calibration=fitted.calibration,
         windows=base.windows,
-        command=shlex.join(["python", "-m", "trainer", *sys.argv[1:]]),
+        command=_command(args.hub_token),
     )
     overall = evaluate(dev, readings)
     card = ModelCard(manifest, about, str(fitted), training_plots(trainer.state.log_history, training, overall))
@@ -439,6 +439,12 @@ class _LogLines(TrainerCallback):
 
 def _line(logs: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in logs.items() if isinstance(value, int | float))
+
+
+def _command(secret: str | None) -> str:
+    """This command line without the Hub's token: it stands in the manifest and in the card for all to read."""
+    arguments = [one.replace(secret, "...") if secret else one for one in sys.argv[1:]]
+    return shlex.join(["python", "-m", "trainer", *arguments])
 
 
 @contextmanager
