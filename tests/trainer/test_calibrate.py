@@ -135,7 +135,12 @@ def on_many_contexts(count: int) -> list[Example]:
     """Every third question has no answer."""
     places = range(count)
     return [
-        example(*([f"{place}号"] if place % 3 else []), context=f"第{place}段，{place}号。", identity=str(place))
+        example(
+            *([f"{place}号"] if place % 3 else []),
+            context=f"第{place}段，{place}号。",
+            question=f"{place}？",
+            identity=str(place),
+        )
         for place in places
     ]
 
