@@ -29,7 +29,7 @@ class _Part(BaseModel):
 
 
 class DataSource(_Part):
-    """A file that a checkpoint was trained on."""
+    """A file that a checkpoint was trained or measured on."""
 
     name: str
     sha256: str
@@ -62,7 +62,8 @@ class Manifest(_Part):
     format_version: Literal[1] = FORMAT_VERSION
     created: AwareDatetime
     base_model: str
-    data: tuple[DataSource, ...] = ()
+    data: tuple[DataSource, ...] = ()  # trained on
+    measured_on: tuple[DataSource, ...] = ()
     metrics: dict[str, dict[str, float]] = {}  # by the data they were measured on; EM and F1 in per cent
     calibration: Calibration = Calibration()
     windows: WindowSettings = WindowSettings()

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 from transformers import (
@@ -77,6 +79,34 @@ class Ask:
     question: str
     context: str
     top_k: int = 1
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a reader found before calibration says what it is worth: read once, a question can be decided many times.
+
+    Spans that two windows saw count once; they may overlap. An empty context has none.
+    """
+
+    ask: Ask
+    spans: NDArray[np.int64]  # [span, 2] start and end in characters of the context, best first
+    scores: NDArray[np.float64]  # [span] start score + end score, as the model gives them
+    null_score: float  # the score of "the context does not say"
+    checkpoint: str
+
+    def reading(self, calibration: Calibration) -> Reading:
+        """The distinct answers with their probabilities: the softmax over all spans and the null score."""
+        logits = np.array([self.null_score, *self.scores]) / calibration.temperature
+        weights = np.exp(logits - logits.max())
+        null_probability, *probabilities = (weights / weights.sum()).tolist()
+        context, answers = self.ask.context, list[Answer]()
+        for (start, end), probability in zip(self.spans.tolist(), probabilities, strict=True):
+            if len(answers) == self.ask.top_k:
+                break
+            if all(end <= answer.start or answer.end <= start for answer in answers):
+                answers.append(Answer(context[start:end], start, end, probability))
+        is_answerable = bool(answers) and null_probability < calibration.no_answer_threshold
+        return Reading(tuple(answers), null_probability, is_answerable, self.checkpoint)
 
 
 @dataclass(frozen=True)
@@ -173,16 +203,20 @@ class Reader:
 
         Asks are read in groups of ASKS_AT_ONCE, those with contexts of like length together.
         """
+        return [found.reading(self.calibration) for found in self.find_many(asks, progress=progress)]
+
+    def find_many(self, asks: Sequence[Ask], *, progress: bool = False) -> list[Candidates]:
+        """As `read_many`, before calibration."""
         order = sorted(range(len(asks)), key=lambda index: len(asks[index].context), reverse=True)
-        readings: dict[int, Reading] = {}
+        found: dict[int, Candidates] = {}
         with tqdm(total=len(asks), desc="reading", unit="question", disable=not progress) as bar:
             for at in range(0, len(order), ASKS_AT_ONCE):
                 group = order[at : at + ASKS_AT_ONCE]
                 encoded = [self.encode(asks[index]) for index in group]
                 for index, item, scores in zip(group, encoded, self.forward(encoded), strict=True):
-                    readings[index] = self.decode(item, scores)
+                    found[index] = self.candidates(item, scores)
                 bar.update(len(group))
-        return [readings[index] for index in range(len(asks))]
+        return [found[index] for index in range(len(asks))]
 
     def encode(self, ask: Ask) -> EncodedAsk:
         """Text → windows."""
@@ -235,25 +269,22 @@ class Reader:
 
     def decode(self, encoded: EncodedAsk, scores: tuple[Tensor, Tensor]) -> Reading:
         """Scores → answers in the characters of the context."""
-        if not encoded.windows:
-            return Reading((), 1.0, False, self.name)
-        spans = best_spans(
-            *scores,
-            _context_mask(encoded.windows),
-            max_answer_tokens=self.max_answer_tokens,
-            count=CANDIDATE_SPANS,
-        )
-        candidates = self._candidates(encoded, spans)
-        logits = torch.tensor([spans.null_score, *candidates.values()])
-        null_probability, *probabilities = (logits / self.calibration.temperature).softmax(0).tolist()
-        context, answers = encoded.ask.context, list[Answer]()
-        for (start, end), probability in zip(candidates, probabilities, strict=True):
-            if len(answers) == encoded.ask.top_k:
-                break
-            if all(end <= answer.start or answer.end <= start for answer in answers):
-                answers.append(Answer(context[start:end], start, end, probability))
-        is_answerable = bool(answers) and null_probability < self.calibration.no_answer_threshold
-        return Reading(tuple(answers), null_probability, is_answerable, self.name)
+        return self.candidates(encoded, scores).reading(self.calibration)
+
+    def candidates(self, encoded: EncodedAsk, scores: tuple[Tensor, Tensor]) -> Candidates:
+        """Scores → spans in the characters of the context, not yet calibrated."""
+        found: dict[tuple[int, int], float] = {}
+        null_score = 0.0  # of any size: with nothing beside it, it is certain
+        if encoded.windows:
+            spans = best_spans(
+                *scores,
+                _context_mask(encoded.windows),
+                max_answer_tokens=self.max_answer_tokens,
+                count=CANDIDATE_SPANS,
+            )
+            found, null_score = self._candidates(encoded, spans), spans.null_score
+        places = np.array(list(found), np.int64).reshape(-1, 2)
+        return Candidates(encoded.ask, places, np.array(list(found.values()), np.float64), null_score, self.name)
 
     def _candidates(self, encoded: EncodedAsk, spans: TokenSpans) -> dict[tuple[int, int], float]:
         """Character spans and their scores, best first; a span that two windows saw counts once."""

@@ -1,6 +1,7 @@
 """`python -m trainer` fine-tunes and publishes a checkpoint; `python -m trainer evaluate` measures one.
 
-Exit status: 0 done, 1 a reported failure, 2 wrong usage. Results go to stdout, messages to stderr.
+Exit status: 0 done, 1 a reported failure (a checkpoint that the gate keeps from being published is one), 2 wrong usage.
+Results go to stdout, messages to stderr.
 """
 
 import argparse
@@ -8,6 +9,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from qa_engine.errors import DuwenError
 
@@ -15,6 +17,7 @@ from qa_engine.errors import DuwenError
 def main(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its fonts
     try:
         if arguments and arguments[0] == "evaluate":
             _evaluate(arguments[1:])
@@ -51,24 +54,47 @@ def _finetune(arguments: Sequence[str]) -> None:
 
 def _evaluate(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m trainer evaluate", description="EM and F1 of a checkpoint on labelled files, as JSON."
+        prog="python -m trainer evaluate", description="What a checkpoint is worth on labelled files, as JSON."
     )
     parser.add_argument("--data", nargs="+", required=True, help="SQuAD, CMRC 2018 or DRCD files, or hf:NAME[:SPLIT]")
     parser.add_argument("--checkpoint", help="folder or Hub id (default: the bundled checkpoint)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="also write reliability.png and coverage.png there")
+    parser.add_argument(
+        "--unanswerable-pairs",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also read N questions on contexts that do not answer them: AUROC and refusals where the files have no "
+        'unanswerable questions, under "off_topic"; the other figures stay the files\' own',
+    )
+    parser.add_argument("--seed", type=int, default=0, help="which pairs are drawn (default: 0)")
     options = parser.parse_args(arguments)
 
     from qa_engine import Reader
-    from trainer.evaluate import asks_of, evaluate
+    from trainer.calibrate import off_topic
+    from trainer.evaluate import asks_of, evaluate, refused_share, separation
+    from trainer.report import evaluation_plots
     from trainer.squad import load_all
 
     data_sets = load_all(options.data)
     examples = [example for data_set in data_sets for example in data_set.examples]
     reader = Reader.load(options.checkpoint, device=options.device, dtype=options.dtype)
     readings = reader.read_many(asks_of(examples), progress=True)
-    result = {"checkpoint": reader.name, "data": [one.source.name for one in data_sets]}
-    print(json.dumps(result | evaluate(examples, readings).figures(), ensure_ascii=False, indent=2))
+    evaluation = evaluate(examples, readings)
+    result = {"checkpoint": reader.name, "data": [one.source.name for one in data_sets]} | evaluation.report()
+    pairs = off_topic(examples, options.unanswerable_pairs, options.seed)
+    if pairs:
+        refused = reader.read_many(asks_of(pairs), progress=True)
+        answerable = [one for one, example in zip(readings, examples, strict=True) if not example.is_impossible]
+        figures = {"auroc": separation(answerable, refused), "refused": refused_share(refused)}
+        result["off_topic"] = {"questions": len(pairs)} | figures
+    if options.plots:
+        options.plots.mkdir(parents=True, exist_ok=True)
+        for name, png in evaluation_plots(evaluation).items():
+            (options.plots / name).write_bytes(png)
+    print(json.dumps(result, ensure_ascii=False, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,21 @@
 """Fine-tuning: Hugging Face `Trainer` with our features, our evaluation and our checkpoint layout.
 
 AMP, DDP, MPS, resuming, TensorBoard and every flag of `TrainingArguments` are the `Trainer`'s. Ours are the windows,
-the loss in float32, EM/F1 through the very reader that will serve, and the atomic publishing at the end.
+the loss in float32, EM/F1 through the very reader that will serve, calibration on held-back data, the gate, and the
+atomic publishing at the end.
 """
 
 import ctypes
+import hashlib
 import json
 import logging
 import random
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -20,6 +24,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from huggingface_hub import HfApi
 from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -41,14 +46,16 @@ from transformers import (
 )
 
 from qa_engine import Reader, Reading
-from qa_engine.checkpoints import Calibration, Manifest, WindowSettings, publish, read_manifest
+from qa_engine.checkpoints import Calibration, DataSource, Manifest, WindowSettings, publish, read_manifest
 from qa_engine.errors import CheckpointBroken, DataError, DuwenError
-from qa_engine.reader import BUNDLED, cpu_computes_bfloat16
+from qa_engine.reader import BUNDLED, Candidates, cpu_computes_bfloat16
 from qa_engine.windows import WindowMaker, WindowSizes
 from trainer.augment import Augmentation, rewritten, unanswerable
-from trainer.evaluate import Evaluation, asks_of, evaluate
+from trainer.calibrate import FEWEST_QUESTIONS, MOST_PAIRS, Fit, fit, off_topic
+from trainer.evaluate import asks_of, evaluate
 from trainer.features import LikeLengths, TrainingWindows, collate, tokenize_examples
-from trainer.report import ModelCard
+from trainer.gate import Bar, NotPublished, why_not
+from trainer.report import ModelCard, training_plots
 from trainer.squad import DataSet, Example, load, load_all, split_off
 
 log = logging.getLogger(__name__)
@@ -117,7 +124,22 @@ class DataArguments:
     )
     hold_back: float = field(
         default=0.05,
-        metadata={"help": "share of the training contexts kept to measure on where there is no --dev"},
+        metadata={
+            "help": "share of the training contexts that is not trained on: temperature and no-answer threshold are "
+            f"fitted on it, also where there is a --dev (unless it has fewer than {FEWEST_QUESTIONS} questions with an "
+            "answer, too few to fit on: then it is trained on); without --dev it is measured on too"
+        },
+    )
+    min_f1: float | None = field(
+        default=None,
+        metadata={
+            "help": "F1 in per cent, over all questions of --dev, below which the checkpoint is not published but kept "
+            "in --output_dir/kept; the exit status is then 1"
+        },
+    )
+    no_worse_than: str | None = field(
+        default=None,
+        metadata={"help": "as --min_f1, with the F1 of this checkpoint (folder or Hub id) on --dev"},
     )
     about: Path | None = field(
         default=None,
@@ -131,6 +153,10 @@ class DataArguments:
     def __post_init__(self) -> None:
         if not self.dev and self.train == [SAMPLE_TRAIN]:
             self.dev = [SAMPLE_DEV]
+        if not self.dev and (self.min_f1 is not None or self.no_worse_than):
+            raise ValueError("--min_f1 and --no_worse_than judge by --dev: give it")
+        if self.min_f1 is not None and not (self.min_f1 == 0 or 1 < self.min_f1 <= 100):
+            raise ValueError(f"--min_f1 {self.min_f1:g}: F1 is in per cent, up to 100")
 
 
 @dataclass
@@ -152,6 +178,12 @@ class FinetuneArguments(TrainingArguments):
     load_best_model_at_end: bool = True
     metric_for_best_model: str | None = "f1"
     report_to: str = "tensorboard"
+    hub_strategy: str = field(
+        default="end",
+        metadata={
+            "help": "what --push_to_hub uploads (default: end, the published checkpoint; others also as it trains)"
+        },
+    )
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None,
         metadata={"help": "bfloat16 mixed precision (default: where the hardware computes in it)"},
@@ -168,45 +200,61 @@ class FinetuneArguments(TrainingArguments):
 
 
 def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
-    """Train, measure, publish. Returns the published checkpoint; None on the processes that only help (DDP).
+    """Train, calibrate, measure, publish. Returns the published checkpoint; None on the processes that only help (DDP).
 
-    Raises DataError for data that cannot be used, and DuwenError where a flag cannot be followed.
+    Raises DataError for data that cannot be used, NotPublished where the gate holds a checkpoint back, and DuwenError
+    where a flag cannot be followed.
     """
     resumed_from = _starting_point(args)
     set_seed(args.seed)
     about = data.about.read_text(encoding="utf-8") if data.about else None
     training_sets, dev_sets = load_all(data.train), load_all(data.dev)
-    training, held_back = split_off(_all_examples(training_sets), 0 if dev_sets else data.hold_back, args.seed)
+    measured_on = _distinct_sources(data.dev, dev_sets)
+    training, held_back = split_off(_all_examples(training_sets), data.hold_back, args.seed)
+    if dev_sets and sum(not example.is_impossible for example in held_back) < FEWEST_QUESTIONS:
+        training, held_back = _all_examples(training_sets), []
     if not training:
         raise DataError("nothing to train on: the only context is held back; add contexts, or set --hold_back 0")
     if not (dev_sets or held_back):
         raise DuwenError("nothing to measure on: give --dev, or a --hold_back above 0")
     if data.replay and data.train != [SAMPLE_TRAIN]:
-        replayed = load(SAMPLE_TRAIN)
-        training_sets.append(replayed)
-        training += _drawn(replayed.examples, round(data.replay * len(training)), args.seed)
+        training_sets.append(load(SAMPLE_TRAIN))
+        training += _drawn(training_sets[-1].examples, round(data.replay * len(training)), args.seed)
     if data.rewriter:
         training += rewritten(training, data.rewriter)
     training += unanswerable(training, round(data.unanswerable_pairs * len(training)), args.seed)
     base = _base_settings(data)
-    trainer = SpanTrainer(data, args, base, training, _all_examples(dev_sets) or held_back)
+    dev = _all_examples(dev_sets) or held_back
+    trainer = SpanTrainer(data, args, base, training, dev)
+    bars = trainer.bars(data)
     trainer.train(resume_from_checkpoint=resumed_from)
-    measured_on = {data_set.source.name: list(data_set.examples) for data_set in dev_sets} or {HELD_BACK: held_back}
-    metrics = {name: trainer.measure(examples).figures() for name, examples in measured_on.items()}
+    fitted = trainer.calibrate(held_back)
+    readings = [found.reading(fitted.calibration) for found in trainer.find_dev()]
     if not trainer.is_world_process_zero():
         return None
+    log.info("%s", fitted)
     manifest = Manifest(
         created=datetime.now(UTC),
         base_model=base.name,
         data=tuple(data_set.source for data_set in training_sets),
-        metrics=metrics,
-        calibration=base.calibration,
+        measured_on=measured_on,
+        metrics=_measured_apart(measured_on, dev, readings),
+        calibration=fitted.calibration,
         windows=base.windows,
-        command=shlex.join(["python", "-m", "trainer", *sys.argv[1:]]),
+        command=_command(args.hub_token),
     )
-    checkpoint = publish(data.checkpoint_dir, manifest, partial(trainer.write_files, ModelCard(manifest, about)))
+    overall = evaluate(dev, readings)
+    card = ModelCard(manifest, about, str(fitted), training_plots(trainer.state.log_history, training, overall))
+    held_up = why_not(overall.f1, bars)
+    folder = Path(args.output_dir or ".", "kept") if held_up else data.checkpoint_dir
+    checkpoint = publish(folder, manifest, partial(trainer.write_files, card))
     for leftover in Path(args.output_dir or ".").glob("checkpoint-*"):
         shutil.rmtree(leftover)
+    if held_up:
+        data.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+        raise NotPublished(held_up, checkpoint, data.checkpoint_dir)
+    if args.push_to_hub:
+        trainer.upload(checkpoint)
     return checkpoint
 
 
@@ -254,6 +302,7 @@ class SpanTrainer(Trainer):
             data_collator=partial(collate, pad_id=tokenizer.pad_token_id or 0),
         )
         self.model_accepts_loss_kwargs = False  # our loss is a mean over the batch
+        self._dev_found: tuple[str, list[Candidates]] | None = None  # with the weights' sha256
         self._right: list[Tensor] = []  # [2]: start and end accuracy of every batch since the last log
         self.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
         self.add_callback(_LogLines if args.disable_tqdm else _LossBar)
@@ -296,30 +345,72 @@ class SpanTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """EM and F1 of the model as it is now, on the dev examples."""
-        figures = self.measure(self.dev).figures()
+        readings = [found.reading(self.settings.calibration) for found in self.find_dev()]
+        figures = evaluate(self.dev, readings).figures()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def measure(self, examples: Sequence[Example]) -> Evaluation:
-        """EM and F1 of the model as it is now."""
-        return evaluate(examples, self._read(examples))
+    def calibrate(self, held_back: Sequence[Example]) -> Fit:
+        """Temperature and no-answer threshold for the model as it is now."""
+        found = self.find_dev() if held_back is self.dev else self.find(held_back)
+        answerable = sum(not example.is_impossible for example in held_back)
+        pairs = off_topic(held_back, min(answerable, MOST_PAIRS), self.args.seed)
+        return fit(held_back, found, self.find(pairs), self.settings.calibration)
 
-    def _read(self, examples: Sequence[Example]) -> list[Reading]:
-        """Every process reads its share; all of them get all readings."""
+    def bars(self, data: DataArguments) -> list[Bar]:
+        """What F1 must be reached on the dev examples; `--no_worse_than` reads them as precisely as this training."""
+        bars = [] if data.min_f1 is None else [Bar(data.min_f1, "--min_f1")]
+        if data.no_worse_than:
+            reader = Reader.load(data.no_worse_than, device=str(self.args.device), dtype="float32")
+            found = self._share_out(reader, self.dev)
+            f1 = evaluate(self.dev, [one.reading(reader.calibration) for one in found]).f1
+            log.info("to be published, F1 on the dev data must be %.2f or more: that of %s", f1, data.no_worse_than)
+            bars.append(Bar(f1, f"--no_worse_than {data.no_worse_than}"))
+        return bars
+
+    def find_dev(self) -> list[Candidates]:
+        """As `find`, for the dev examples; with the weights of the last time they are not read again."""
+        weights = _weights_sha256(self.accelerator.unwrap_model(self.model))
+        if self._dev_found is None or self._dev_found[0] != weights:
+            self._dev_found = weights, self.find(self.dev)
+        return self._dev_found[1]
+
+    def find(self, examples: Sequence[Example]) -> list[Candidates]:
+        """What the model as it is now finds, before calibration."""
+        if not examples:
+            return []
         model = self.accelerator.unwrap_model(self.model)
-        reader = Reader(
-            model, self.tokenizer, name="training", windows=self.settings.windows, calibration=self.settings.calibration
-        )
-        rank, processes = self.args.process_index, self.args.world_size
         model.eval()
+        found = self._share_out(Reader(model, self.tokenizer, name="training", windows=self.settings.windows), examples)
+        model.train()
+        return found
+
+    def _share_out(self, reader: Reader, examples: Sequence[Example]) -> list[Candidates]:
+        """Every process reads its share; all of them get everything."""
+        rank, processes = self.args.process_index, self.args.world_size
         with self.compute_loss_context_manager():
             asks = asks_of(examples)[rank::processes]
-            readings = reader.read_many(asks, progress=rank == 0 and not self.args.disable_tqdm)
-        model.train()
-        shares = gather_object([readings]) if processes > 1 else [readings]
+            found = reader.find_many(asks, progress=rank == 0 and not self.args.disable_tqdm)
+        shares = gather_object([found]) if processes > 1 else [found]
         return [shares[index % processes][index // processes] for index in range(len(examples))]
+
+    def upload(self, checkpoint: Path) -> None:
+        """Upload a published checkpoint to the Hub: where and as whom is what `--hub_…` say, as in the `Trainer`."""
+        with _reported(f"{checkpoint} is published here, but not uploaded"):
+            HfApi().upload_folder(
+                repo_id=str(self.hub_model_id),
+                folder_path=checkpoint,
+                commit_message=f"Checkpoint {checkpoint.name}",
+                token=self.args.hub_token,
+                revision=self.args.hub_revision,
+            )
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """As the `Trainer`, before training begins."""
+        with _reported("--push_to_hub"):
+            super().init_hf_repo(token, private)
 
     def write_files(self, card: ModelCard, folder: Path) -> None:
         """Everything of a checkpoint but its manifest: weights in float16, tokenizer, model card."""
@@ -385,6 +476,53 @@ class _LogLines(TrainerCallback):
 
 def _line(logs: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in logs.items() if isinstance(value, int | float))
+
+
+def _command(secret: str | None) -> str:
+    """This command line without the Hub's token: it stands in the manifest and in the card for all to read."""
+    arguments = [one.replace(secret, "...") if secret else one for one in sys.argv[1:]]
+    return shlex.join(["python", "-m", "trainer", *arguments])
+
+
+@contextmanager
+def _reported(what: str) -> Iterator[None]:
+    """The Hub's client and its network raise whatever they like; people get a line."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise DuwenError(f"{what}: {type(error).__name__}: {reason}") from error
+
+
+def _weights_sha256(model: torch.nn.Module) -> str:
+    """Costs some tenths of a second for 100 million weights; another reading of the dev data costs minutes."""
+    digest = hashlib.sha256()
+    for weights in model.state_dict().values():
+        digest.update(weights.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _distinct_sources(paths: Sequence[str], data_sets: Sequence[DataSet]) -> tuple[DataSource, ...]:
+    """The sources under names that differ: file names, where several share one whole paths."""
+    count = Counter(data_set.source.name for data_set in data_sets)
+    named = dict[str, DataSource]()
+    for path, source in zip(paths, (data_set.source for data_set in data_sets), strict=True):
+        name = source.name if count[source.name] == 1 else path
+        if name in named:
+            raise DataError(f"--dev names {path} twice")
+        named[name] = source.model_copy(update={"name": name})
+    return tuple(named.values())
+
+
+def _measured_apart(
+    sources: Sequence[DataSource], dev: Sequence[Example], readings: Sequence[Reading]
+) -> dict[str, dict[str, float]]:
+    """Figures by source; without sources, all examples are held-back training data."""
+    metrics, at = dict[str, dict[str, float]](), 0
+    for name, count in [(source.name, source.questions) for source in sources] or [(HELD_BACK, len(dev))]:
+        metrics[name] = evaluate(dev[at : at + count], readings[at : at + count]).figures()
+        at += count
+    return metrics
 
 
 def _all_examples(data_sets: Sequence[DataSet]) -> list[Example]:

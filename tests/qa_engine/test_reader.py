@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from qa_engine.checkpoints import WindowSettings
+from qa_engine.checkpoints import Calibration, WindowSettings
 from qa_engine.errors import CheckpointBroken, CheckpointError, CheckpointMissing, EmptyQuestion
 from qa_engine.reader import (
     ASKS_AT_ONCE,
@@ -137,6 +137,18 @@ def test_best_is_none_when_the_text_does_not_say() -> None:
     assert Reading((answer,), 0.6, False, "x").best is None
     assert Reading((answer,), 0.4, True, "x").best == answer
     assert Reading((), 1.0, False, "x").best is None
+
+
+def test_what_was_found_once_can_be_read_with_any_calibration(any_model: Path) -> None:
+    model = Reader.load(any_model, device="cpu", dtype="float32")
+    asks = [Ask("谁？", long_context(900), top_k=3), Ask("他？", "中国人民。"), Ask("他？", "")]
+    found = model.find_many(asks)
+    for calibration in (Calibration(), Calibration(temperature=3.0, no_answer_threshold=0.01)):
+        model.calibration = calibration
+        assert [one.reading(calibration) for one in found] == model.read_many(asks)
+    hot, cold = (found[0].reading(Calibration(temperature=one)).answers[0] for one in (10.0, 0.5))
+    assert (hot.start, hot.end) == (cold.start, cold.end), "a temperature changes probabilities, not their order"
+    assert hot.score < cold.score
 
 
 @pytest.mark.parametrize(("threshold", "is_answerable"), [(0.0, False), (1.0, True)])

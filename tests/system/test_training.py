@@ -343,7 +343,9 @@ def test_the_command_trains_on_the_sample_and_evaluate_measures_what_it_made(
     assert manifest.command == f"python -m trainer {' '.join(flags)}"
 
     measured = run(
-        "-m", "trainer", "evaluate", "--data", str(SAMPLE / "dev.json"), "--checkpoint", str(checkpoint), cwd=tmp_path
+        *["-m", "trainer", "evaluate", "--data", str(SAMPLE / "dev.json"), "--checkpoint", str(checkpoint)],
+        *["--plots", "plots", "--unanswerable-pairs", "10"],
+        cwd=tmp_path,
     )
     assert measured.returncode == 0, measured.stderr
     figures = json.loads(measured.stdout)
@@ -352,6 +354,11 @@ def test_the_command_trains_on_the_sample_and_evaluate_measures_what_it_made(
     assert figures["questions"] == 87
     assert 0 <= figures["em"] <= 100
     assert 0 <= figures["f1"] <= 100
+    assert all(0 <= figures[name] <= 1 for name in ("auroc", "ece", "aurc"))
+    assert sum(group["questions"] for group in figures["by_question_type"].values()) == 87
+    assert figures["off_topic"].keys() == {"questions", "auroc", "refused"}
+    assert figures["off_topic"]["questions"] == 10
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {"reliability.png", "coverage.png"}
 
 
 def test_a_failure_is_one_line_and_no_traceback(tmp_path: Path) -> None:

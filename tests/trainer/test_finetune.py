@@ -5,22 +5,30 @@ What takes processes of its own (kills, two of them at once) is in `tests/system
 
 import contextlib
 import io
+import json
 import logging
+import shutil
+import sys
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import learnable
 import pytest
 import torch
+from huggingface_hub import HfApi, RepoUrl
+from huggingface_hub import ModelCard as HubCard
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from qa_engine import Reader
-from qa_engine.checkpoints import Manifest, candidates, read_manifest, sha256_of
+from qa_engine.checkpoints import Calibration, Manifest, candidates, read_manifest, sha256_of, verify
 from trainer.__main__ import main
-from trainer.squad import load
+from trainer.evaluate import asks_of
+from trainer.squad import load, split_off
 
 EPOCHS = 5
 FAST = ["--bf16", "false", "--max_tokens", "136", "--stride", "32", "--per_device_train_batch_size", "8"]
@@ -181,7 +189,8 @@ def test_the_manifest_says_what_the_checkpoint_was_made_of(
     assert (source.name, source.sha256, source.questions) == ("train.json", sha256_of(train_file), 128)
     assert manifest.base_model == wordpiece_model.name
     assert (manifest.windows.max_tokens, manifest.windows.stride) == (136, 32)
-    assert manifest.metrics["dev.json"].keys() == {"questions", "em", "f1", "kept"}
+    assert [(one.name, one.sha256) for one in manifest.measured_on] == [("dev.json", sha256_of(data / "dev.json"))]
+    assert manifest.metrics["dev.json"].keys() == {"questions", "em", "f1", "kept", "ece", "aurc"}
     assert manifest.command is not None
     assert {path.name for path in trained.checkpoint.iterdir()} == {*manifest.files, "manifest.json"}
     assert "README.md" in manifest.files
@@ -329,6 +338,199 @@ def test_other_wordings_and_noise_change_what_is_learned(start: Start, on_data: 
     assert any(not torch.equal(disturbed.weights[name], weights) for name, weights in plain.weights.items())
 
 
+def test_dev_files_of_one_name_are_measured_apart(start: Start, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = learnable.write(tmp_path / "other" / "dev.json", 7, seed=9)
+    dev_files = [str(data / "dev.json"), str(other)]
+    training = start("--train", str(data / "train.json"), "--dev", *dev_files, *FAST, "--max_steps", "1")
+    metrics = training.manifest.metrics
+    assert {name: figures["questions"] for name, figures in metrics.items()} == dict(
+        zip(dev_files, [24, 7], strict=True)
+    )
+
+
+def test_a_dev_file_named_twice_is_refused(refused: Callable[..., str], on_data: list[str], data: Path) -> None:
+    assert "twice" in refused(*on_data, str(data / "dev.json"))
+
+
+def test_the_dev_data_is_not_read_again_with_the_same_weights(
+    start: Start, on_data: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    find_many = Reader.find_many
+
+    def noted(self: Reader, asks: Any, **options: Any) -> Any:
+        read.append(len(asks))
+        return find_many(self, asks, **options)
+
+    monkeypatch.setattr(Reader, "find_many", noted)
+    start(*on_data, *FAST, "--max_steps", "2")
+    assert read == [24], "once after the last step, and not again for publishing"
+
+
+@pytest.fixture(scope="module")
+def half_unanswerable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every second context has lost its 7."""
+    path = learnable.write(tmp_path_factory.mktemp("data") / "half.json", 240, seed=11)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for paragraph in document["data"][0]["paragraphs"][::2]:
+        paragraph["context"] = paragraph["context"].replace("7", "的")
+        paragraph["qas"][0] |= {"answers": [], "is_impossible": True}
+    path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def test_temperature_and_threshold_are_fitted_on_held_back_data_and_not_on_dev(
+    trained: Training, start: Start, half_unanswerable: Path, data: Path
+) -> None:
+    train_file = str(half_unanswerable)
+    flags = ["--base", str(trained.checkpoint), "--train", train_file, *FAST, "--max_steps", "1", "--hold_back", "0.6"]
+    training = start(*flags, "--dev", str(data / "dev.json"))
+    calibration = training.manifest.calibration
+    assert calibration != Calibration()
+    assert start(*flags, "--dev", str(data / "wrong.json")).manifest.calibration == calibration
+
+    examples, held_back = split_off(load(train_file).examples, 0.6, seed=0)
+    assert len(held_back) > len(examples)
+    reader = Reader.load(training.checkpoint, device="cpu", dtype="float32")
+    assert reader.calibration == calibration
+    readings = reader.read_many(asks_of(held_back))
+    kept = [one.best is not None for one, asked in zip(readings, held_back, strict=True) if not asked.is_impossible]
+    assert sum(kept) / len(kept) >= 0.93, "95 % before the weights were rounded"
+    assert "Calibrated on " in (training.checkpoint / "README.md").read_text(encoding="utf-8")
+
+
+def test_few_questions_are_all_trained_on_and_the_bases_calibration_stays(
+    trained: Training, start: Start, on_data: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        training = start("--base", str(trained.checkpoint), *on_data, *FAST, "--max_steps", "1")
+    assert "128 questions, " in caplog.text
+    assert "not calibrated: " in caplog.text
+    assert training.manifest.calibration == Calibration()
+
+
+def test_a_checkpoint_below_the_bar_is_kept_whole_and_not_published(
+    trained: Training, refused: Callable[..., str], on_data: list[str], tmp_path: Path
+) -> None:
+    bars = ["--min_f1", "99.5", "--no_worse_than", str(trained.checkpoint)]
+    line = refused(*on_data, "--max_steps", "1", *bars)
+    (kept,) = candidates(tmp_path / "training" / "kept")
+    assert line.startswith("error: not published: F1 on the dev data is ")
+    assert "99.50 (--min_f1)" in line
+    assert f"(--no_worse_than {trained.checkpoint})" in line
+    assert f"mv {kept} {tmp_path / 'checkpoints'}/" in line
+
+    manifest = read_manifest(kept)
+    assert manifest is not None
+    verify(kept, manifest)
+    assert Reader.load(kept, device="cpu").manifest == manifest
+    shutil.move(kept, tmp_path / "checkpoints")
+    assert [path.name for path in candidates(tmp_path / "checkpoints")] == [kept.name]
+
+
+def test_a_checkpoint_no_worse_than_the_other_is_published(trained: Training, start: Start, on_data: list[str]) -> None:
+    bars = ["--min_f1", "50", "--no_worse_than", str(trained.checkpoint)]
+    same = start("--base", str(trained.checkpoint), *on_data, *FAST, "--max_steps", "1", "--learning_rate", "0", *bars)
+    assert same.manifest.metrics["dev.json"]["f1"] == trained.manifest.metrics["dev.json"]["f1"]
+    assert not (same.folder / "training" / "kept").exists()
+
+
+def test_a_bar_that_cannot_be_measured_is_told_before_training(
+    refused: Callable[..., str], on_data: list[str], tmp_path: Path
+) -> None:
+    nowhere = tmp_path / "nowhere"
+    assert refused(*on_data, "--no_worse_than", str(nowhere)) == f"error: there is no checkpoint at {nowhere}"
+    assert not (tmp_path / "training" / "runs").exists()
+
+
+def test_the_card_shows_how_the_training_went_in_small_plots(trained: Training, data: Path) -> None:
+    plots = {path.name: path for path in trained.checkpoint.glob("*.png")}
+    assert plots.keys() == {"loss.png", "measured.png", "lengths.png", "reliability.png", "coverage.png"}
+    assert plots.keys() <= trained.manifest.files.keys()
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in plots.values())
+    assert sum(path.stat().st_size for path in plots.values()) < 300_000
+    text = (trained.checkpoint / "README.md").read_text(encoding="utf-8")
+    assert all(f"]({name})" in text for name in plots)
+    assert all(f"`{sha256_of(data / name)}`" in text for name in ("train.json", "dev.json"))
+
+
+def test_the_hub_finds_base_task_and_figures_in_the_card(trained: Training, wordpiece_model: Path) -> None:
+    card = HubCard.load(trained.checkpoint / "README.md").data
+    assert (card.language, card.pipeline_tag, card.base_model) == ("zh", "question-answering", wordpiece_model.name)
+    figures = trained.manifest.metrics["dev.json"]
+    assert {(one.metric_type, one.metric_value) for one in card.eval_results or []} == {
+        ("exact_match", figures["em"]),
+        ("f1", figures["f1"]),
+    }
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Stands in for the Hub: notes what is uploaded."""
+    uploads: list[dict[str, Any]] = []
+
+    def create_repo(self: HfApi, repo_id: str, **options: Any) -> RepoUrl:
+        return RepoUrl(f"https://huggingface.co/{repo_id}")
+
+    def upload_folder(self: HfApi, **options: Any) -> Future[None]:
+        folder = Path(options["folder_path"])
+        uploads.append(options | {"files": {path.name for path in folder.iterdir()}})
+        done = Future[None]()
+        done.set_result(None)
+        return done
+
+    monkeypatch.setattr(HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
+    return uploads
+
+
+TO_THE_HUB = ["--push_to_hub", "--hub_model_id", "someone/reader", "--hub_token", "hf_secret"]
+
+
+def test_push_to_hub_uploads_the_published_checkpoint_once_and_no_token(
+    start: Start, on_data: list[str], hub: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["trainer", *TO_THE_HUB])
+    training = start(*on_data, *FAST, "--max_steps", "2", *TO_THE_HUB)
+    (upload,) = hub
+    assert (upload["repo_id"], upload["token"]) == ("someone/reader", "hf_secret")
+    assert upload["folder_path"] == training.checkpoint
+    assert {"model.safetensors", "tokenizer.json", "README.md", "manifest.json", "loss.png"} <= upload["files"]
+    assert training.manifest.command == "python -m trainer --push_to_hub --hub_model_id someone/reader --hub_token ..."
+    assert not [path for path in training.checkpoint.iterdir() if b"hf_secret" in path.read_bytes()]
+
+
+def test_the_other_strategies_of_the_hub_upload_as_it_trains(
+    start: Start, on_data: list[str], hub: list[dict[str, Any]]
+) -> None:
+    as_it_trains = ["--hub_strategy", "every_save", "--hub_always_push", "true"]
+    training = start(*on_data, *FAST, "--max_steps", "2", *TO_THE_HUB, *as_it_trains)
+    assert [str(upload["folder_path"]) for upload in hub] == [
+        str(training.folder / "training"),
+        str(training.checkpoint),
+    ]
+
+
+def test_a_checkpoint_that_the_hub_does_not_take_is_published_all_the_same(
+    wordpiece_model: Path,
+    on_data: list[str],
+    hub: list[dict[str, Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unreachable(self: HfApi, **options: Any) -> None:
+        raise ConnectionError("no route to the Hub")
+
+    monkeypatch.setattr(HfApi, "upload_folder", unreachable)
+    flags = ["--base", str(wordpiece_model), *QUIET, *on_data, *FAST, "--max_steps", "1", *TO_THE_HUB]
+    assert main([*places(tmp_path), *flags]) == 1
+    (checkpoint,) = candidates(tmp_path / "checkpoints")
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {checkpoint} is published here, but not uploaded: ConnectionError: no route")
+
+
 def test_what_a_person_wrote_about_the_checkpoint_stands_in_its_card(
     start: Start, on_data: list[str], tmp_path: Path
 ) -> None:
@@ -414,6 +616,9 @@ def test_a_place_that_cannot_be_written_is_named_and_the_training_can_be_resumed
         (["--fp16", "true", "--bf16", "true"], "fp16 and bf16"),
         (["--save_strategy", "steps", "--eval_strategy", "epoch"], "save and eval strategy"),
         (["--lr_scheduler_type", "sideways"], "sideways"),
+        (["--train", "mine.json", "--min_f1", "70"], "give it"),
+        (["--train", "mine.json", "--no_worse_than", "other"], "give it"),
+        (["--min_f1", "0.7"], "per cent"),
     ],
 )
 def test_wrong_usage_ends_with_status_2_and_the_reason(
@@ -439,5 +644,6 @@ def test_help_names_our_flags_and_the_trainers(capsys: pytest.CaptureFixture[str
         main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for flag in ("--train", "--dev", "--base", "--checkpoint_dir", "--resume", "--learning_rate", "--max_steps"):
+    ours = ("--train", "--dev", "--base", "--checkpoint_dir", "--hold_back", "--min_f1", "--no_worse_than", "--resume")
+    for flag in (*ours, "--learning_rate", "--max_steps"):
         assert flag in text
