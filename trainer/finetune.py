@@ -4,8 +4,6 @@ AMP, DDP, MPS, resuming, TensorBoard and every flag of `TrainingArguments` are t
 the loss in float32, EM/F1 through the very reader that will serve, and the atomic publishing at the end.
 """
 
-import ctypes
-import json
 import logging
 import shlex
 import shutil
@@ -29,12 +27,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    PrinterCallback,
-    ProgressCallback,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
     set_seed,
 )
@@ -47,6 +40,7 @@ from qa_engine.windows import WindowMaker, WindowSizes
 from trainer.evaluate import Evaluation, asks_of, evaluate
 from trainer.features import LikeLengths, TrainingWindows, collate, tokenize_examples
 from trainer.report import ModelCard
+from trainer.runs import EpochCallback, keep_freed_memory, show_figures, starting_point
 from trainer.squad import DataSet, Example, load_all, split_off
 
 log = logging.getLogger(__name__)
@@ -145,7 +139,7 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
 
     Raises DataError for data that cannot be used, and DuwenError where a flag cannot be followed.
     """
-    resumed_from = _starting_point(args)
+    resumed_from = starting_point(args.output_dir, args.resume)
     set_seed(args.seed)
     about = data.about.read_text(encoding="utf-8") if data.about else None
     training_sets, dev_sets = load_all(data.train), load_all(data.dev)
@@ -190,7 +184,7 @@ class SpanTrainer(Trainer):
         windows = settings.windows
         on_cpu = args.device.type == "cpu"
         if on_cpu:
-            _keep_freed_memory()
+            keep_freed_memory()
         model, tokenizer = _load_base(data, on_cpu)
         positions = min(
             tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", windows.max_tokens)
@@ -217,9 +211,8 @@ class SpanTrainer(Trainer):
         )
         self.model_accepts_loss_kwargs = False  # our loss is a mean over the batch
         self._right: list[Tensor] = []  # [2]: start and end accuracy of every batch since the last log
-        self.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
-        self.add_callback(_LogLines if args.disable_tqdm else _LossBar)
-        self.add_callback(_EpochCallback(self.training_windows))
+        show_figures(self)
+        self.add_callback(EpochCallback(self.training_windows))
         log.info("%d questions, %d windows an epoch", len(examples), len(self.training_windows))
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> LikeLengths:
@@ -297,86 +290,8 @@ class _Measured(Dataset[None]):
     """Stands for the dev examples where the `Trainer` asks whether there are any; `SpanTrainer.evaluate` has them."""
 
 
-class _EpochCallback(TrainerCallback):
-    """Tells the windows which epoch begins, also in the middle of a resumed one."""
-
-    def __init__(self, windows: TrainingWindows) -> None:
-        self.windows = windows
-
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.windows.epoch = int(state.epoch or 0)
-
-
-class _LossBar(ProgressCallback):
-    """A progress bar that carries loss, start accuracy and end accuracy; other figures get a line."""
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        logs = logs or {}
-        if self.training_bar is None:
-            return
-        if "loss" in logs:
-            shown = {name: logs[name] for name in ("loss", "start_accuracy", "end_accuracy") if name in logs}
-            self.training_bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()})
-        else:
-            self.training_bar.write(_line(logs), file=sys.stderr)
-
-
-class _LogLines(TrainerCallback):
-    """Stands in for the progress bar where none is wanted: a line for each log, on stderr as all messages are."""
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if state.is_world_process_zero:
-            log.info("%s", _line(logs or {}))
-
-
-def _line(logs: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in logs.items() if isinstance(value, int | float))
-
-
 def _all_examples(data_sets: Sequence[DataSet]) -> list[Example]:
     return [example for data_set in data_sets for example in data_set.examples]
-
-
-def _starting_point(args: FinetuneArguments) -> str | None:
-    """The newest whole training state when resuming. A training that was not finished is never overwritten."""
-    folder = Path(args.output_dir or ".")
-    states = sorted(
-        (path for path in folder.glob("checkpoint-*") if _is_whole(path)),
-        key=lambda path: int(path.name.split("-")[1]),
-    )
-    if args.resume and not states:
-        raise DuwenError(f"nothing to resume in {folder}: start without --resume")
-    if states and not args.resume:
-        raise DuwenError(
-            f"{folder} holds an unfinished training ({states[-1].name}): go on with --resume, "
-            "name another --output_dir, or delete it"
-        )
-    return str(states[-1]) if states else None
-
-
-def _is_whole(training_state: Path) -> bool:
-    """The `Trainer` writes trainer_state.json last: without it, or with half of it, the rest may be missing too."""
-    try:
-        json.loads((training_state / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 @dataclass(frozen=True)
@@ -422,15 +337,3 @@ def _load_base(data: DataArguments, on_cpu: bool) -> tuple[PreTrainedModel, PreT
         reason = str(error).strip().split("\n")[0]
         raise CheckpointBroken(f"{data.base} cannot be used as a base: {reason}") from error
     return model, tokenizer
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep freed memory for the next step instead of giving it back to the system at once.
-
-    Every step asks for the same large blocks again; mapping them anew took 15 % of a step's time on a CPU.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # glibc; others manage memory in ways of their own
-        m_trim_threshold, m_mmap_max = -1, -4
-        mallopt(m_mmap_max, 0)
-        mallopt(m_trim_threshold, 2**31 - 1)
