@@ -1,6 +1,6 @@
 """A vocabulary without Chinese pieces of several characters: answers that begin or end inside a piece can then be cut.
 
-Unigram vocabularies (SentencePiece's) join what often stands together: 的是, 》《, 中国. An answer whose border lies
+Unigram vocabularies (SentencePiece's) join what often stands together: 是由, 》《, 年的. An answer whose border lies
 inside such a piece can only be given with a character too many. BERT's own Chinese vocabularies have no such pieces.
 Knows tokenizer.json and embedding matrices; nothing of training.
 """
@@ -34,12 +34,13 @@ class Cut:
 def is_joined(piece: str) -> bool:
     """Whether an answer's border may lie inside a piece: several characters, one of them Chinese or no letter or digit.
 
-    The mark of a space counts as a character: ▁ and 我 are two, so that a character is one piece wherever it stands.
+    The mark of a space counts as a character: ▁ and 我 are two, so that 我 is the same piece wherever it stands.
+    Runs of one sign, such as ......, stay.
     """
     bare = piece.removeprefix(_SPACE)
     if _CHINESE.search(bare):
         return len(piece) > 1
-    return len(bare) > 1 and any(unicodedata.category(character)[0] not in "LNM" for character in bare)
+    return len(set(bare)) > 1 and any(unicodedata.category(character)[0] not in "LNM" for character in bare)
 
 
 def single_characters(
