@@ -436,4 +436,6 @@ def _write(folder: Path, base: _Base, card: str) -> None:
     base.model.save_pretrained(partial_folder, state_dict=weights)
     base.tokenizer.save_pretrained(partial_folder)
     (partial_folder / "README.md").write_text(card, encoding="utf-8")
+    for path in partial_folder.iterdir():
+        path.chmod(0o644)  # some writers make files for their user alone
     partial_folder.rename(folder)
