@@ -235,9 +235,10 @@ class MaskTrainer(Trainer):
     ) -> Any:
         """Mean cross entropy over the masked tokens, in float32 whatever the model computes in."""
         logits, labels = self._masked_logits(model, inputs)
-        loss = cross_entropy(logits, labels)
+        count = max(1, len(labels))  # a batch of unknown characters has no label
+        loss = cross_entropy(logits, labels, reduction="sum") / count
         if model.training:
-            self._right.append((logits.detach().argmax(-1) == labels).float().mean())
+            self._right.append((logits.detach().argmax(-1) == labels).float().sum() / count)
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def _masked_logits(self, model: torch.nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -126,7 +126,9 @@ class MaskedWindows(Dataset[MaskedWindow]):
         window, vocabulary = self.windows[index], self.vocabulary
         shown = window.ids.astype(np.int64)
         is_masked = masked_tokens(window, draw)
-        labels = np.where(is_masked & (shown != vocabulary.unknown), shown, _NO_LABEL)
+        if vocabulary.unknown is not None:  # nothing to learn there
+            is_masked &= shown != vocabulary.unknown
+        labels = np.where(is_masked, shown, _NO_LABEL)
         fate = draw.random(len(shown))
         shown = np.where(is_masked & (fate < _SHOW_MASK), vocabulary.mask, shown)
         other = draw.choice(vocabulary.ordinary, len(shown))
