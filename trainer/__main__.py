@@ -1,4 +1,5 @@
-"""`python -m trainer` fine-tunes and publishes a checkpoint; `python -m trainer evaluate` measures one.
+"""`python -m trainer` fine-tunes and publishes a checkpoint; `python -m trainer evaluate` measures one;
+`python -m trainer adapt` makes a base out of another one and unlabelled text.
 
 Exit status: 0 done, 1 a reported failure (a checkpoint that the gate keeps from being published is one), 2 wrong usage.
 Results go to stdout, messages to stderr.
@@ -21,6 +22,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if arguments and arguments[0] == "evaluate":
             _evaluate(arguments[1:])
+        elif arguments and arguments[0] == "adapt":
+            _adapt(arguments[1:])
         else:
             _finetune(arguments)
     except (DuwenError, OSError) as error:  # of the system's: what cannot be read or written
@@ -40,7 +43,8 @@ def _finetune(arguments: Sequence[str]) -> None:
     parser = HfArgumentParser(
         [DataArguments, FinetuneArguments],  # type: ignore[list-item]
         prog="python -m trainer",
-        description="Fine-tunes a reader and publishes it as a checkpoint. `python -m trainer evaluate` measures one.",
+        description="Fine-tunes a reader and publishes it as a checkpoint. `python -m trainer evaluate` measures one, "
+        "`python -m trainer adapt` prepares a base with unlabelled text.",
         epilog="All flags after --resume are Hugging Face TrainingArguments.",
     )
     try:
@@ -50,6 +54,26 @@ def _finetune(arguments: Sequence[str]) -> None:
     checkpoint = finetune(data, args)
     if checkpoint is not None:
         print(checkpoint)
+
+
+def _adapt(arguments: Sequence[str]) -> None:
+    from transformers import HfArgumentParser
+
+    from trainer.adapt import AdaptArguments, CorpusArguments, adapt
+
+    parser = HfArgumentParser(
+        [CorpusArguments, AdaptArguments],  # type: ignore[list-item]
+        prog="python -m trainer adapt",
+        description="Teaches a base the words of unlabelled text by masking some, before it is fine-tuned.",
+        epilog="All flags after --resume are Hugging Face TrainingArguments.",
+    )
+    try:
+        corpus, args = parser.parse_args_into_dataclasses(list(arguments))
+    except ValueError as error:  # flags that contradict each other
+        parser.error(str(error))
+    folder = adapt(corpus, args)
+    if folder is not None:
+        print(folder)
 
 
 def _evaluate(arguments: Sequence[str]) -> None:

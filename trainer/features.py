@@ -10,6 +10,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -142,13 +143,23 @@ class TrainingWindows(Dataset[LabelledWindow]):
         return LabelledWindow(window, start, min(end, final))
 
 
+class WithLengths(Protocol):
+    """What `LikeLengths` needs to know of training windows."""
+
+    seed: int
+    epoch: int
+    lengths: list[int]
+
+    def __len__(self) -> int: ...
+
+
 class LikeLengths(Sampler[int]):
     """Indices in an order that brings windows of like length into the same batch; batches come in random order.
 
     The order is a function of (seed, epoch) alone, so that a resumed training goes on where it was.
     """
 
-    def __init__(self, windows: TrainingWindows, batch_size: int) -> None:
+    def __init__(self, windows: WithLengths, batch_size: int) -> None:
         self.windows = windows
         self.batch_size = batch_size
 

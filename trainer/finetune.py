@@ -5,9 +5,7 @@ the loss in float32, EM/F1 through the very reader that will serve, calibration 
 atomic publishing at the end.
 """
 
-import ctypes
 import hashlib
-import json
 import logging
 import random
 import shlex
@@ -35,12 +33,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    PrinterCallback,
-    ProgressCallback,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
     set_seed,
 )
@@ -56,6 +49,7 @@ from trainer.evaluate import asks_of, evaluate
 from trainer.features import LikeLengths, TrainingWindows, collate, tokenize_examples
 from trainer.gate import Bar, NotPublished, why_not
 from trainer.report import ModelCard, training_plots
+from trainer.runs import EpochCallback, TrimMemory, keep_freed_memory, show_figures, starting_point
 from trainer.squad import DataSet, Example, load, load_all, split_off
 
 log = logging.getLogger(__name__)
@@ -205,7 +199,7 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
     Raises DataError for data that cannot be used, NotPublished where the gate holds a checkpoint back, and DuwenError
     where a flag cannot be followed.
     """
-    resumed_from = _starting_point(args)
+    resumed_from = starting_point(args.output_dir, args.resume)
     set_seed(args.seed)
     about = data.about.read_text(encoding="utf-8") if data.about else None
     training_sets, dev_sets = load_all(data.train), load_all(data.dev)
@@ -272,7 +266,7 @@ class SpanTrainer(Trainer):
         windows = settings.windows
         on_cpu = args.device.type == "cpu"
         if on_cpu:
-            _keep_freed_memory()
+            keep_freed_memory()
         model, tokenizer = _load_base(data, on_cpu)
         positions = min(
             tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", windows.max_tokens)
@@ -304,9 +298,9 @@ class SpanTrainer(Trainer):
         self.model_accepts_loss_kwargs = False  # our loss is a mean over the batch
         self._dev_found: tuple[str, list[Candidates]] | None = None  # with the weights' sha256
         self._right: list[Tensor] = []  # [2]: start and end accuracy of every batch since the last log
-        self.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
-        self.add_callback(_LogLines if args.disable_tqdm else _LossBar)
-        self.add_callback(_EpochCallback(self.training_windows))
+        show_figures(self)
+        self.add_callback(TrimMemory())
+        self.add_callback(EpochCallback(self.training_windows))
         log.info("%d questions, %d windows an epoch", len(examples), len(self.training_windows))
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> LikeLengths:
@@ -426,58 +420,6 @@ class _Measured(Dataset[None]):
     """Stands for the dev examples where the `Trainer` asks whether there are any; `SpanTrainer.evaluate` has them."""
 
 
-class _EpochCallback(TrainerCallback):
-    """Tells the windows which epoch begins, also in the middle of a resumed one."""
-
-    def __init__(self, windows: TrainingWindows) -> None:
-        self.windows = windows
-
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.windows.epoch = int(state.epoch or 0)
-
-
-class _LossBar(ProgressCallback):
-    """A progress bar that carries loss, start accuracy and end accuracy; other figures get a line."""
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        logs = logs or {}
-        if self.training_bar is None:
-            return
-        if "loss" in logs:
-            shown = {name: logs[name] for name in ("loss", "start_accuracy", "end_accuracy") if name in logs}
-            self.training_bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()})
-        else:
-            self.training_bar.write(_line(logs), file=sys.stderr)
-
-
-class _LogLines(TrainerCallback):
-    """Stands in for the progress bar where none is wanted: a line for each log, on stderr as all messages are."""
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if state.is_world_process_zero:
-            log.info("%s", _line(logs or {}))
-
-
-def _line(logs: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in logs.items() if isinstance(value, int | float))
-
-
 def _command(secret: str | None) -> str:
     """This command line without the Hub's token: it stands in the manifest and in the card for all to read."""
     arguments = [one.replace(secret, "...") if secret else one for one in sys.argv[1:]]
@@ -533,32 +475,6 @@ def _drawn(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
     return random.Random(seed).sample(examples, min(len(examples), count))
 
 
-def _starting_point(args: FinetuneArguments) -> str | None:
-    """The newest whole training state when resuming. A training that was not finished is never overwritten."""
-    folder = Path(args.output_dir or ".")
-    states = sorted(
-        (path for path in folder.glob("checkpoint-*") if _is_whole(path)),
-        key=lambda path: int(path.name.split("-")[1]),
-    )
-    if args.resume and not states:
-        raise DuwenError(f"nothing to resume in {folder}: start without --resume")
-    if states and not args.resume:
-        raise DuwenError(
-            f"{folder} holds an unfinished training ({states[-1].name}): go on with --resume, "
-            "name another --output_dir, or delete it"
-        )
-    return str(states[-1]) if states else None
-
-
-def _is_whole(training_state: Path) -> bool:
-    """The `Trainer` writes trainer_state.json last: without it, or with half of it, the rest may be missing too."""
-    try:
-        json.loads((training_state / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
-
-
 @dataclass(frozen=True)
 class _BaseSettings:
     name: str
@@ -602,15 +518,3 @@ def _load_base(data: DataArguments, on_cpu: bool) -> tuple[PreTrainedModel, PreT
         reason = str(error).strip().split("\n")[0]
         raise CheckpointBroken(f"{data.base} cannot be used as a base: {reason}") from error
     return model, tokenizer
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep freed memory for the next step instead of giving it back to the system at once.
-
-    Every step asks for the same large blocks again; mapping them anew took 15 % of a step's time on a CPU.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # glibc; others manage memory in ways of their own
-        m_trim_threshold, m_mmap_max = -1, -4
-        mallopt(m_mmap_max, 0)
-        mallopt(m_trim_threshold, 2**31 - 1)

@@ -98,16 +98,38 @@ def load(source: str) -> DataSet:
         return _load_hub(source)
     path = Path(source)
     report = DataReport(path.name)
+    document = _document(source)
+    examples = tuple(_examples(_entries(document, source), report, source))
+    return DataSet(examples, report, DataSource(name=path.name, sha256=sha256_of(path), questions=len(examples)))
+
+
+def load_contexts(source: str) -> list[str]:
+    """The contexts of a JSON file in SQuAD's layout, each once, whatever is asked about them, or nothing.
+
+    Raises DataError that names file, entry and what was expected.
+    """
+    contexts = dict[str, None]()
+    for a, article in enumerate(_field(_document(source), "data", list, source)):
+        for p, paragraph in enumerate(_field(article, "paragraphs", list, f"{source}: data[{a}]")):
+            contexts[_field(paragraph, "context", str, f"{source}: data[{a}].paragraphs[{p}]")] = None
+    return list(contexts)
+
+
+def read_text(source: str) -> str:
+    """A UTF-8 file's text; raises DataError where there is none."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        return Path(source).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{source}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: is not UTF-8 at byte {error.start}: save it as UTF-8") from error
+
+
+def _document(source: str) -> Any:
+    try:
+        return json.loads(read_text(source))
     except json.JSONDecodeError as error:
         raise DataError(f"{source}: is not JSON: line {error.lineno}: {error.msg}") from error
-    examples = tuple(_examples(_entries(document, source), report, source))
-    return DataSet(examples, report, DataSource(name=path.name, sha256=sha256_of(path), questions=len(examples)))
 
 
 def load_all(sources: Sequence[str]) -> list[DataSet]:

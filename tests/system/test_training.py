@@ -26,7 +26,7 @@ import torch
 from safetensors.torch import load_file
 
 from qa_engine import Reader
-from qa_engine.checkpoints import candidates, publish, read_manifest, verify
+from qa_engine.checkpoints import candidates, publish, read_manifest, sha256_of, verify
 from trainer.__main__ import main
 from trainer.features import LabelledWindow, TrainingWindows
 from trainer.finetune import SpanTrainer
@@ -193,6 +193,34 @@ def test_a_killed_training_resumes_to_the_very_same_weights(
     (checkpoint,) = resumed.published
     assert_same(weights(checkpoint), unkilled_weights)
     assert resumed.states == []
+
+
+@pytest.mark.parametrize(
+    ("saved", "before_batch"),
+    [
+        pytest.param(
+            ["--save_strategy", "epoch", "--eval_strategy", "epoch"], 11, id="at an epoch's end, the best kept"
+        ),
+        pytest.param(
+            [*SAVING, *LAST_WEIGHTS, "--gradient_accumulation_steps", "2"], 20, id="between halves of batches"
+        ),
+    ],
+)
+def test_a_training_resumed_after_kill_9_publishes_the_same_bytes(
+    unigram_model: Path, data: Path, tmp_path: Path, saved: list[str], before_batch: int
+) -> None:
+    """With learning so fast, and dropout, that a batch or a random number out of its order shows even in float16."""
+    learning = ["--max_steps", "12", "--per_device_train_batch_size", "8", "--learning_rate", "1e-2"]
+    files = ["--train", str(data / "train.json"), "--dev", str(data / "dev.json")]
+    flags = ("--base", str(unigram_model), *files, *FAST, *saved, *learning, "--dropout", "0.1")
+    unkilled, killed = Workplace(tmp_path / "unkilled", flags), Workplace(tmp_path / "killed", flags)
+    assert in_a_process(train, unkilled.arguments) == 0
+    assert in_a_process(train_and_be_killed, killed.arguments, before_batch) == -signal.SIGKILL
+    assert killed.states and not killed.published
+    assert in_a_process(train, [*killed.arguments, "--resume"]) == 0
+    (expected,), (resumed,) = unkilled.published, killed.published
+    assert sha256_of(resumed / "model.safetensors") == sha256_of(expected / "model.safetensors")
+    assert sha256_of(resumed / "model.safetensors") != sha256_of(unigram_model / "model.safetensors")
 
 
 @pytest.mark.parametrize("tear", ["missing", "half"])
