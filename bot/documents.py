@@ -13,7 +13,6 @@ import re
 import sys
 import unicodedata
 import zipfile
-from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -57,11 +56,6 @@ class Document:
     kind: str
     text: str
     page_starts: tuple[int, ...] = ()
-
-
-def page_at(page_starts: tuple[int, ...], offset: int) -> int | None:
-    """The number, from 1, of the page that `offset` is on; None where there are no pages."""
-    return max(1, bisect_right(page_starts, offset)) if page_starts else None
 
 
 async def read_document(data: bytes, limits: Limits, on_pages: Callable[[int], Awaitable[object]]) -> Document:
