@@ -8,8 +8,10 @@ comes from Telegram and what its sender is told is left to `bot.handlers.files`.
 import asyncio
 import io
 import json
+import math
 import os
 import re
+import signal
 import sys
 import unicodedata
 import zipfile
@@ -34,13 +36,14 @@ BYTE_ORDER_MARKS = {
 MAX_UNREADABLE_SHARE = 0.02
 FULL_LINE_SHARE = 0.8
 ONE_AT_A_TIME_BYTES = 65536
+CLOCK_FACTOR = 4  # a busy machine gives a process a quarter of a processor's time at least
 
 _SENTENCE_END = re.compile(r"[。！？!?；;：:.…][」』”’）》】〉)\]]*$")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a file may cost: bytes, pages and characters of the file, seconds and bytes of memory to read it."""
+    """What a file may cost: bytes, pages and characters of the file; processor time and memory to read it."""
 
     max_bytes: int
     max_pages: int
@@ -74,8 +77,14 @@ async def read_document(data: bytes, limits: Limits, on_pages: Callable[[int], A
         limit=MAX_JSON_BYTES_A_CHAR * limits.max_chars + 32 * limits.max_pages + ONE_AT_A_TIME_BYTES,
     )
     try:
-        async with asyncio.timeout(limits.seconds):
-            return await _exchange(process, data, on_pages)
+        async with asyncio.timeout(CLOCK_FACTOR * limits.seconds):
+            document = await _exchange(process, data, on_pages)
+            if document is not None:
+                return document
+            # It has died without a word: of its time, or of hunger.
+            if -await process.wait() != getattr(signal, "SIGXCPU", None):
+                raise DocumentRefused(Unreadable.TOO_DEMANDING)
+            raise TimeoutError
     except TimeoutError:
         raise DocumentRefused(Unreadable.TOO_SLOW, limit=round(limits.seconds)) from None
     finally:
@@ -86,10 +95,10 @@ async def read_document(data: bytes, limits: Limits, on_pages: Callable[[int], A
 
 async def _exchange(
     process: asyncio.subprocess.Process, data: bytes, on_pages: Callable[[int], Awaitable[object]]
-) -> Document:
-    """Send the file, take what the process says about it: a line of JSON each."""
+) -> Document | None:
+    """Send the file, take what the process says about it: a line of JSON each. None where it ends without a word."""
     if process.stdin is None or process.stdout is None:
-        raise DocumentRefused(Unreadable.TOO_DEMANDING)
+        return None
     with suppress(ConnectionError):  # it has died, or knows enough
         for start in range(0, len(data), ONE_AT_A_TIME_BYTES):
             process.stdin.write(data[start : start + ONE_AT_A_TIME_BYTES])
@@ -104,7 +113,7 @@ async def _exchange(
                 raise DocumentRefused(Unreadable[said["reason"]], found=said["found"], limit=said["limit"])
             case "document":
                 return Document(said["kind"], said["text"], tuple(said["page_starts"]))
-    raise DocumentRefused(Unreadable.TOO_DEMANDING)  # it has died without a word: of hunger, most likely
+    return None
 
 
 def _bare_environment() -> dict[str, str]:
@@ -300,15 +309,14 @@ def _limit_this_process(limits: Limits) -> None:
         import resource
     except ImportError:  # Windows
         return
-    seconds = int(limits.seconds) + 1
     for what, limit in (
         (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_CPU, math.ceil(limits.seconds)),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
     ):
         with suppress(ValueError, OSError):  # macOS knows RLIMIT_AS and refuses it
-            resource.setrlimit(what, (limit, limit))
+            resource.setrlimit(what, (limit, limit + 1))
 
 
 def _say(said: dict[str, object]) -> None:

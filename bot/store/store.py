@@ -162,7 +162,7 @@ class Store:
             .limit(limit)
         )
         async with self._transaction() as session:
-            listed = [Listed(*row) for row in (await session.execute(query)).tuples()]
+            listed = [Listed(*row) for row in (await session.execute(query)).all()]
             count = select(func.count()).select_from(ContextRow).where(*kept)
             return listed, (await session.execute(count)).scalar_one()
 

@@ -66,8 +66,8 @@ async def test_contexts_of_the_first_version_stay_what_they_were(database_url: s
         await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync), "0001"))
         for statement in (
             "INSERT INTO chats VALUES (7, 'private', NULL, '2026-11-23 10:00', '2026-11-23 10:00')",
-            "INSERT INTO contexts VALUES (1, 7, '旧', 8, '安', 1, '2026-11-23 10:00', '2026-11-23 11:00')",
-            "INSERT INTO contexts VALUES (2, 7, '新', 8, '安', 2, '2026-11-23 11:00', NULL)",
+            "INSERT INTO contexts VALUES (1001, 7, '旧', 8, '安', 1, '2026-11-23 10:00', '2026-11-23 11:00')",
+            "INSERT INTO contexts VALUES (1002, 7, '新', 8, '安', 2, '2026-11-23 11:00', NULL)",
         ):
             await connection.execute(text(statement))
     await migrate(database_url)
