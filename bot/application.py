@@ -17,14 +17,14 @@ from pydantic import SecretStr
 from telegram import BotCommandScope, BotCommandScopeChat, BotCommandScopeDefault, LinkPreviewOptions
 from telegram.constants import ParseMode
 from telegram.error import InvalidToken, TelegramError
-from telegram.ext import ApplicationBuilder, ContextTypes, Defaults, MessageHandler
-from telegram.ext.filters import TEXT, ChatType, StatusUpdate, UpdateType
+from telegram.ext import ApplicationBuilder, CallbackQueryHandler, ContextTypes, Defaults, MessageHandler
+from telegram.ext.filters import ANIMATION, PHOTO, TEXT, ChatType, Document, StatusUpdate, UpdateType
 from telegram.request import BaseRequest, HTTPXRequest
 
 from bot import console
 from bot.errors import SettingsError
-from bot.handlers import asking, failing, introducing, operating, paragraphs
-from bot.handlers.conversation import BotApplication, BotContext, IsCommand, Parts, ToMe
+from bot.handlers import asking, failing, files, introducing, library, limiting, operating, paragraphs
+from bot.handlers.conversation import BotApplication, BotContext, IsCommand, Parts, RepliesToFile, RepliesToMe, ToMe
 from bot.settings import Settings
 from bot.store import Store
 from bot.store.migrating import migrate
@@ -35,6 +35,7 @@ from qa_engine.reloading import Change, CheckpointWatcher, load_newest
 
 MAX_CONNECT_PAUSE_SECONDS = 60
 REQUEST_SECONDS = 10
+BEFORE_ALL, FIRST = -2, -1  # groups of handlers that may end an update's way before the others see it
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +126,7 @@ def build_application(parts: Parts, request: BaseRequest) -> BotApplication:
         ApplicationBuilder()
         .token(token.get_secret_value())
         .base_url(f"{parts.settings.telegram_api_url}/bot")
+        .base_file_url(f"{parts.settings.telegram_api_url}/file/bot")
         .request(request)
         .updater(None)
         .job_queue(None)
@@ -144,19 +146,30 @@ def add_handlers(application: BotApplication) -> None:
     for fitting, function in (
         (ToMe("start"), introducing.start),
         (ToMe("help"), introducing.help_),
+        (ToMe("context") & RepliesToFile(), files.take_file_replied_to),
+        (ToMe("context", in_caption=True) & UpdateType.MESSAGE, files.take_file),
         (ToMe("context"), paragraphs.set_or_show_context),
         (ToMe("append") & UpdateType.EDITED_MESSAGE, paragraphs.edited_append),
         (ToMe("append"), paragraphs.append),
         (ToMe("clear"), paragraphs.clear),
+        (ToMe("contexts"), library.contexts),
         (ToMe("ask"), asking.ask),
         (ToMe("status"), operating.status),
         (ToMe("reload"), operating.reload),
         (ToMe(explicit=True) | (ToMe() & in_private), introducing.unknown_command),
         (StatusUpdate.MIGRATE, paragraphs.follow_migration),
+        (TEXT & RepliesToMe(library.RENAME) & ~IsCommand() & UpdateType.MESSAGE, library.rename),
         (TEXT & in_private & ~IsCommand(), asking.ask),
+        (TEXT & RepliesToMe() & ~IsCommand(), asking.ask_by_reply),
+        (((Document.ALL & ~ANIMATION) | PHOTO) & in_private & UpdateType.MESSAGE, files.take_file),
         (in_private & ~TEXT & ~StatusUpdate.ALL & UpdateType.MESSAGE, introducing.not_text),
     ):
         application.add_handler(MessageHandler(fitting, function))
+    application.add_handler(CallbackQueryHandler(library.tap, library.BUTTON))
+    for_me = in_private | ToMe() | ToMe(in_caption=True) | RepliesToMe()
+    application.add_handler(MessageHandler(for_me & ~StatusUpdate.ALL, limiting.slow_down), BEFORE_ALL)
+    application.add_handler(CallbackQueryHandler(limiting.slow_down_taps), BEFORE_ALL)
+    application.add_handler(MessageHandler(TEXT & ~IsCommand() & UpdateType.MESSAGE, paragraphs.join_part), FIRST)
     application.add_error_handler(failing.report_error)
 
 

@@ -32,7 +32,7 @@ BOT = {"id": 1, "is_bot": True, "first_name": "读问", "username": "duwen_bot"}
 CHAT = {"id": USER_ID, "type": "private", "first_name": "terminal"}
 PROMPT = "> "
 
-_TAG = re.compile("</?[a-z]+>")
+_TAG = re.compile("</?[a-z]+(?: [^<>]*)?>")
 _BLOCKQUOTE = re.compile("<blockquote>(.*?)</blockquote>", re.DOTALL)
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _ANSI = {"<b>": "\x1b[1m", "</b>": "\x1b[22m", "<u>": "\x1b[4m", "</u>": "\x1b[24m"}
@@ -92,7 +92,8 @@ class Terminal:
         sent_before = self._request.sent
         self._has_failed = False
         number = next(self._ids)
-        message = {"message_id": number, "date": int(time()), "chat": CHAT, "from": self._user, "text": text}
+        # A minute apart: messages that come together may be one text that a client has split; lines never are.
+        message = {"message_id": number, "date": 60 * number, "chat": CHAT, "from": self._user, "text": text}
         update = Update.de_json({"update_id": number, "message": message}, self._application.bot)
         await self._application.process_update(update)
         return self._request.sent > sent_before and not self._has_failed

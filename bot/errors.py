@@ -3,6 +3,7 @@
     DuwenError                      qa_engine.errors
     └── BotError
         ├── SettingsError           an environment variable, or a line of .env, cannot be used
+        ├── DocumentRefused         a file that no text can be taken from; `reason` says why
         └── StoreError              the database refused a query
             ├── ContextTooLong      appending would make the paragraph longer than is allowed
             ├── DatabaseUnreachable no server, no permission, no room: nothing is wrong with the query
@@ -11,6 +12,8 @@
 Each message says what was wrong, what was expected and what to do, for the operator who reads the log. What a
 chat gets to see is worded in bot/texts. No message holds the bot's token or the database's password.
 """
+
+from enum import Enum
 
 from qa_engine.errors import DuwenError
 
@@ -21,6 +24,33 @@ class BotError(DuwenError):
 
 class SettingsError(BotError):
     """Settings that cannot be used; the message names every one of them, one a line."""
+
+
+class Unreadable(Enum):
+    """Why no text can be taken from a file; the value says it to the operator."""
+
+    TOO_LARGE = "it has more bytes than are allowed"
+    TOO_MANY_PAGES = "it has more pages than are allowed"
+    TOO_LONG = "it has more characters than are allowed"
+    TOO_SLOW = "reading it took too long"
+    TOO_DEMANDING = "reading it takes more memory than is allowed"
+    ENCRYPTED = "it is locked with a password"
+    SCANNED = "its pages hold no text, only pictures"
+    NO_WORDS = "there is no word in it"
+    BROKEN = "it is broken"
+    OLD_WORD = "it is in the format of Word before 2007"
+    OTHER_FORMAT = "it is neither text nor PDF nor .docx"
+    NOT_DELIVERED = "Telegram did not deliver it"
+
+
+class DocumentRefused(BotError):
+    """A file that no text can be taken from: `found` of something, where `limit` is allowed (0: not known)."""
+
+    def __init__(self, reason: Unreadable, *, found: int = 0, limit: int = 0) -> None:
+        super().__init__(f"This file cannot be read: {reason.value}.")
+        self.reason = reason
+        self.found = found
+        self.limit = limit
 
 
 class StoreError(BotError):

@@ -92,6 +92,12 @@ class Settings(BaseSettings):
     max_question_chars: int = Field(1000, gt=0, description="a number of characters, 1 or more")
     ask_timeout_seconds: float = Field(30, gt=0, allow_inf_nan=False, description="seconds, more than 0")
     max_waiting_questions: int = Field(256, gt=0, description="a number of questions, 1 or more")
+    max_file_bytes: int = Field(20_000_000, ge=1, le=20_000_000, description="1 to 20000000: Telegram gives no more")
+    max_file_pages: int = Field(500, ge=1, description="1 or more")
+    file_seconds: float = Field(15, gt=0, allow_inf_nan=False, description="seconds, more than 0")
+    file_memory_mb: int = Field(512, ge=256, description="256 or more")
+    max_user_messages_a_minute: int = Field(60, ge=1, description="1 or more")
+    max_chat_messages_a_minute: int = Field(120, ge=1, description="1 or more")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="auto, float32, float16 or bfloat16"

@@ -9,12 +9,18 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
+from enum import Enum, auto
+from pathlib import Path
+from time import monotonic
 from typing import Any, Never
 from weakref import WeakValueDictionary
 
-from telegram import Bot, Update
+import httpx
+from telegram import Bot, File, Update
 from telegram.error import BadRequest, InvalidToken, NetworkError, TelegramError
 from telegram.ext import AIORateLimiter, BaseUpdateProcessor
+
+from bot.errors import DocumentRefused, Unreadable
 
 MAX_CONCURRENT_UPDATES = 1024
 MAX_FLOOD_RETRIES = 5
@@ -22,7 +28,11 @@ RETRY_PAUSES_SECONDS = (0.5, 1, 2, 4, 8)
 TRIED_ONCE = ("getMe", "sendChatAction")  # whether there is a server at all; what is out of date in a moment
 MAX_POLL_PAUSE_SECONDS = 30
 POLL_SECONDS = 30
-ALLOWED_UPDATES = (Update.MESSAGE, Update.EDITED_MESSAGE)
+ALLOWED_UPDATES = (Update.MESSAGE, Update.EDITED_MESSAGE, Update.CALLBACK_QUERY)
+DOWNLOAD_SECONDS = 60
+DOWNLOAD_PAUSES_SECONDS = (0, 0.5, 2)
+PAUSE_SECONDS = 20
+MAX_REMEMBERED_SENDERS = 10_000
 
 logger = logging.getLogger(__name__)
 
@@ -123,3 +133,82 @@ class Polling:
             await self._bot.get_updates(self._next_update_id, limit=1, allowed_updates=ALLOWED_UPDATES)
         except TelegramError as error:
             logger.warning("the last updates may come again after the next start: %s", error)
+
+
+class Verdict(Enum):
+    """What becomes of a message: it is taken, or its sender is told to pause, or has been told already."""
+
+    TAKEN = auto()
+    TOO_FAST = auto()
+    PAUSED = auto()
+
+
+class Pace:
+    """How many messages a minute are taken of each sender, or in each chat; that many may also come at once.
+
+    The algorithm is ATM's "generic cell rate" one: a sender is a single moment, that until which what they have
+    sent so far would last at the allowed rate.
+    """
+
+    def __init__(self, messages_a_minute: int) -> None:
+        self._seconds_a_message = 60 / messages_a_minute
+        self._lasts_until: dict[int, float] = {}
+        self._paused_until: dict[int, float] = {}
+
+    def take(self, sender_id: int) -> Verdict:
+        """Count a message of the sender, and say whether to take it."""
+        now = monotonic()
+        if now < self._paused_until.get(sender_id, now):
+            return Verdict.PAUSED
+        lasts_until = max(now, self._lasts_until.get(sender_id, now)) + self._seconds_a_message
+        if lasts_until > now + 60 + self._seconds_a_message / 2:
+            self._paused_until[sender_id] = now + PAUSE_SECONDS
+            return Verdict.TOO_FAST
+        self._lasts_until[sender_id] = lasts_until
+        for remembered in (self._lasts_until, self._paused_until):
+            if len(remembered) > MAX_REMEMBERED_SENDERS:
+                for over in [key for key, until in remembered.items() if until <= now]:
+                    del remembered[over]
+        return Verdict.TAKEN
+
+
+async def download(file: File, max_bytes: int) -> bytes:
+    """What `file` holds; reading stops at `max_bytes`, whatever size was announced.
+
+    Raises DocumentRefused when there is more, or when it does not come.
+    """
+    path = file.file_path or ""
+    if Path(path).is_absolute():  # a Bot API server of one's own, on this machine
+        return await asyncio.to_thread(_beginning, Path(path), max_bytes)
+    for pause_seconds in DOWNLOAD_PAUSES_SECONDS:
+        await asyncio.sleep(pause_seconds)
+        try:
+            async with asyncio.timeout(DOWNLOAD_SECONDS):
+                return await _streamed(path, max_bytes)
+        except (httpx.HTTPError, TimeoutError) as error:
+            logger.warning("a file was not delivered: %s", error or type(error).__name__)
+    raise DocumentRefused(Unreadable.NOT_DELIVERED)
+
+
+async def _streamed(url: str, max_bytes: int) -> bytes:
+    # Unpacked by nobody: a small packed answer can become a large one.
+    headers = {"Accept-Encoding": "identity"}
+    async with httpx.AsyncClient() as client, client.stream("GET", url, headers=headers) as response:
+        response.raise_for_status()
+        data = bytearray()
+        async for piece in response.aiter_raw():
+            data += piece
+            if len(data) > max_bytes:
+                raise DocumentRefused(Unreadable.TOO_LARGE, limit=max_bytes)
+        return bytes(data)
+
+
+def _beginning(path: Path, max_bytes: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise DocumentRefused(Unreadable.NOT_DELIVERED) from error
+    if len(data) > max_bytes:
+        raise DocumentRefused(Unreadable.TOO_LARGE, limit=max_bytes)
+    return data

@@ -8,9 +8,10 @@ from time import perf_counter
 from telegram import Message, Update
 from telegram.constants import ChatAction
 
-from bot.handlers.conversation import BotContext, Flaw, author_of, flaw_of, payload
+from bot.handlers.conversation import BotContext, Flaw, author_of, flaw_of, payload, purpose_of, topic_of
 from bot.handlers.paragraphs import HOW_TO_SET
 from bot.replies import answer_found, fill, no_answer
+from bot.store import Context
 from bot.texts import N_
 from qa_engine.errors import EngineBusy, EngineTimeout
 
@@ -18,10 +19,21 @@ TYPING_AFTER_SECONDS = 0.7
 TYPING_LASTS_SECONDS = 4.5  # Telegram shows it for five
 
 FLAWS = {
-    Flaw.EMPTY: N_("There is no question in that message. Send <code>/ask</code> and your question."),
     Flaw.INVISIBLE: N_("I can see no character in your question: it has only control characters."),
     Flaw.WORDLESS: N_("Your question has no words, only symbols or emoji. What would you like to know?"),
 }
+
+
+ASK = "ask"
+
+
+async def ask_by_reply(update: Update, context: BotContext) -> None:
+    """In a group, a reply to an answer, or to the bot's own question what to ask; other replies are for people."""
+    replied_to = context.message.reply_to_message
+    if purpose_of(context.message)[0] == ASK or (
+        replied_to and await context.parts.store.context_answered_from(context.message.chat.id, replied_to.id)
+    ):
+        await ask(update, context)
 
 
 async def ask(update: Update, context: BotContext) -> None:
@@ -36,10 +48,13 @@ async def ask(update: Update, context: BotContext) -> None:
         )
         await context.reply(fill(text, chars=len(question), max_chars=max_chars))
         return
-    if flaw := flaw_of(question):
+    if (flaw := flaw_of(question)) is Flaw.EMPTY:
+        await context.ask_back(texts.gettext("What is your question? Send it as a reply to this message."), ASK)
+        return
+    if flaw:
         await context.reply(texts.gettext(FLAWS[flaw]))
         return
-    paragraph = await parts.store.current_context(message.chat.id)
+    paragraph = await _asked_about(context)
     if paragraph is None:
         await context.reply(texts.gettext(HOW_TO_SET))
         return
@@ -75,6 +90,16 @@ async def ask(update: Update, context: BotContext) -> None:
         latency_ms=latency_ms,
         reply_message_id=reply.id,
     )
+
+
+async def _asked_about(context: BotContext) -> Context | None:
+    """The paragraph of the answer that the question replies to; the current one where it replies to none."""
+    message, store = context.message, context.parts.store
+    if message.reply_to_message and (
+        answered_from := await store.context_answered_from(message.chat.id, message.reply_to_message.id)
+    ):
+        return answered_from
+    return await store.current_context(message.chat.id, topic_of(message))
 
 
 @asynccontextmanager

@@ -4,24 +4,30 @@ Commands are read from the text itself, not from Telegram's entities: one of the
 nobody who writes Chinese puts any (`/ask詹姆斯有多高？`).
 """
 
+import asyncio
 import re
 import unicodedata
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import cached_property
 from typing import Any, Self
 
-from telegram import Message, Update, User
+from telegram import ForceReply, InlineKeyboardMarkup, Message, MessageEntity, Update, User
 from telegram.ext import Application, CallbackContext, ExtBot, filters
 
 from bot.replies import readable
 from bot.settings import Settings
 from bot.store import Author, Chat, Store
 from bot.texts import CHINESE, Texts, language_of, texts_in
+from bot.transport import Pace
 from qa_engine import Engine
 from qa_engine.reloading import CheckpointWatcher
 
+MAX_FILES_AT_ONCE = 2
+
 _COMMAND = re.compile(r"/([A-Za-z0-9_]{1,64})(?:@([A-Za-z0-9_]+))?\s*")
 _KEYCAP = re.compile("[0-9#*]\ufe0f?\u20e3")
+_PURPOSE = re.compile(r"#([a-z]+)-([0-9]{1,19})$")
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,15 @@ class Parts:
     engine: Engine
     watcher: CheckpointWatcher
     admin_languages: dict[int, str] = field(default_factory=dict)
+    files_in_turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_FILES_AT_ONCE))
+
+    @cached_property
+    def user_pace(self) -> Pace:
+        return Pace(self.settings.max_user_messages_a_minute)
+
+    @cached_property
+    def chat_pace(self) -> Pace:
+        return Pace(self.settings.max_chat_messages_a_minute)
 
     def admin_texts(self, user_id: int) -> Texts:
         """The texts for a message to an admin out of the blue."""
@@ -67,9 +82,14 @@ class BotContext(CallbackContext[ExtBot[int], dict[Any, Any], dict[Any, Any], Pa
         user = self.message.from_user
         return user is not None and user.id in self.parts.settings.admin_user_ids
 
-    async def reply(self, html: str) -> Message:
+    async def reply(self, html: str, buttons: InlineKeyboardMarkup | None = None) -> Message:
         """Answer the message at hand."""
-        return await self.message.reply_text(html)
+        return await self.message.reply_text(html, reply_markup=buttons)
+
+    async def ask_back(self, html: str, purpose: str, number: int = 0, *, to: Message | None = None) -> None:
+        """Ask for something; the reply to that has `purpose_of` it. What it is for stands in a link nobody sees."""
+        link = f'<a href="https://t.me/{self.bot.username}#{purpose}-{number}">\u200b</a>'
+        await (to or self.message).reply_text(link + html, reply_markup=ForceReply(selective=True))
 
 
 BotApplication = Application[ExtBot[int], BotContext, dict[Any, Any], dict[Any, Any], Parts, None]
@@ -102,21 +122,44 @@ class IsCommand(filters.MessageFilter):
 class ToMe(filters.MessageFilter):
     """Lets through what begins with a command for this bot: one of `names`, or any where none is given.
 
-    `explicit`: only commands that name this bot, as in `/help@this_bot`.
+    `explicit`: only commands that name this bot, as in `/help@this_bot`. `in_caption`: a file's command.
     """
 
-    def __init__(self, *names: str, explicit: bool = False) -> None:
+    def __init__(self, *names: str, explicit: bool = False, in_caption: bool = False) -> None:
         super().__init__()
         self._names = names
         self._explicit = explicit
+        self._in_caption = in_caption
 
     def filter(self, message: Message) -> bool:
-        command = command_in(message.text or "")
+        command = command_in((message.caption if self._in_caption else message.text) or "")
         if command is None or (self._names and command.name not in self._names):
             return False
         if command.username is None:
             return not self._explicit
         return command.username.lower() == message.get_bot().username.lower()
+
+
+class RepliesToMe(filters.MessageFilter):
+    """Lets through replies to messages of this bot: those that asked for `purpose`, or all where none is given."""
+
+    def __init__(self, purpose: str | None = None) -> None:
+        super().__init__()
+        self._purpose = purpose
+
+    def filter(self, message: Message) -> bool:
+        if self._purpose is not None:
+            return purpose_of(message)[0] == self._purpose
+        replied_to = message.reply_to_message
+        return replied_to is not None and _is_mine(replied_to)
+
+
+class RepliesToFile(filters.MessageFilter):
+    """Lets through a command without text that replies to a file."""
+
+    def filter(self, message: Message) -> bool:
+        replied_to = message.reply_to_message
+        return replied_to is not None and replied_to.document is not None and not payload(message)
 
 
 def command_in(text: str) -> Command | None:
@@ -144,6 +187,25 @@ def given_text(message: Message) -> str | None:
     if replied_to is None or replied_to.forum_topic_created:
         return None
     return readable(replied_to.text or replied_to.caption or "")
+
+
+def purpose_of(message: Message) -> tuple[str | None, int]:
+    """The purpose and the number of `ask_back`, where `message` replies to what it sent; None and 0 elsewhere."""
+    replied_to = message.reply_to_message
+    if replied_to is not None and _is_mine(replied_to):
+        for entity in replied_to.entities:
+            if entity.type == MessageEntity.TEXT_LINK and (match := _PURPOSE.search(entity.url or "")):
+                return match[1], int(match[2])
+    return None, 0
+
+
+def _is_mine(message: Message) -> bool:
+    return message.from_user is not None and message.from_user.id == message.get_bot().id
+
+
+def topic_of(message: Message) -> int:
+    """The topic of a forum that `message` stands in; 0 outside of topics."""
+    return message.message_thread_id or 0 if message.is_topic_message else 0
 
 
 def flaw_of(text: str) -> Flaw | None:

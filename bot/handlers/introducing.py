@@ -9,6 +9,7 @@ from bot.texts import N_, Texts
 COMMANDS = {
     "context": N_("set the paragraph, or show the one that is set"),
     "append": N_("add to the paragraph"),
+    "contexts": N_("the texts that are kept: switch, rename, delete"),
     "ask": N_("ask about the paragraph"),
     "clear": N_("delete the paragraph and all questions"),
     "status": N_("the model, and what it has done"),

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from telegram import Update
 from telegram.error import TelegramError
 
-from bot.handlers.conversation import BotApplication, BotContext
+from bot.handlers.conversation import BotApplication, BotContext, topic_of
 from bot.replies import fill
 from bot.texts import Texts
 from qa_engine.reloading import Change, Loaded, Refused
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 async def status(update: Update, context: BotContext) -> None:
     parts, texts = context.parts, context.texts
     reader = parts.engine.reader
-    paragraph = await parts.store.current_context(context.message.chat.id)
+    paragraph = await parts.store.current_context(context.message.chat.id, topic_of(context.message))
     text = texts.gettext(
         "Model: <b>{checkpoint}</b>, since {since}\n"
         "Device: {device}, {dtype}\n"

@@ -1,12 +1,26 @@
 """/context, /append, /clear: which paragraph a chat's questions are about."""
 
-from telegram import Update
+from datetime import datetime, timedelta
+
+from telegram import Message, Update
+from telegram.error import BadRequest
+from telegram.ext import ApplicationHandlerStop
 
 from bot.errors import ContextTooLong
-from bot.handlers.conversation import BotContext, Flaw, author_of, chat_of, flaw_of, given_text
-from bot.replies import fill, quote
+from bot.handlers.conversation import BotContext, Flaw, author_of, chat_of, flaw_of, given_text, topic_of
+from bot.handlers.library import buttons_beside
+from bot.replies import MAX_MESSAGE_UNITS, fill, quote, readable, units
 from bot.store import Context
 from bot.texts import N_, Texts
+
+SPLIT_UNITS = range(3000, MAX_MESSAGE_UNITS + 1)
+"""How long a message is that a client has split from a longer text: it cuts at a line's end, where there is one."""
+
+UNBROKEN_UNITS = 4080
+"""From this length on a client has cut anywhere, and has left nothing out."""
+
+SPLIT_SECONDS = 3
+"""How soon after the part before the next one comes, by the times of sending."""
 
 FLAWS = {
     Flaw.EMPTY: N_("There is no text in that message. A paragraph has to be text that I can read."),
@@ -24,16 +38,59 @@ async def set_or_show_context(update: Update, context: BotContext) -> None:
     message, parts, texts = context.message, context.parts, context.texts
     text = given_text(message)
     if text is None:
-        await context.reply(_shown(texts, await parts.store.current_context(message.chat.id)))
+        paragraph = await parts.store.current_context(message.chat.id, topic_of(message))
+        await context.reply(_shown(texts, paragraph), await buttons_beside(context))
     elif problem := _problem(texts, text, parts.settings.max_context_chars):
         await context.reply(problem)
     else:
-        paragraph = await parts.store.set_context(chat_of(message), text, author_of(message), message.id)
-        await context.reply(
+        paragraph = await parts.store.set_context(
+            chat_of(message),
+            text,
+            author_of(message),
+            message.id,
+            topic_id=topic_of(message),
+            open_until=_open_until(message),
+        )
+        reply = await context.reply(
             fill(texts.gettext("The paragraph is set. Characters: {chars:,}."), chars=len(paragraph.text))
             + "\n"
-            + _how_to_ask(context)
+            + how_to_ask(context)
         )
+        if _open_until(message):
+            await parts.store.note_confirmation(paragraph.id, reply.id)
+
+
+async def join_part(update: Update, context: BotContext) -> None:
+    """A plain message that may be the next part of a text that its sender's client has split. Ends its way if so."""
+    message, parts, texts = context.message, context.parts, context.texts
+    max_chars = parts.settings.max_context_chars
+    paragraph = await parts.store.join_part(
+        message.chat.id,
+        topic_of(message),
+        author_of(message),
+        message.id,
+        message.date,
+        readable(message.text or ""),
+        max_chars,
+        _open_until(message),
+    )
+    if paragraph is None:
+        return
+    chars = len(paragraph.text)
+    text = texts.gettext("Your text came in {parts:,} messages, and I have joined them. Characters: {chars:,}.")
+    if chars >= max_chars:
+        text = texts.gettext(
+            "Your text came in {parts:,} messages and is too long: I have kept its first {chars:,} characters."
+        )
+    told = f"{fill(text, parts=paragraph.parts, chars=chars)}\n{how_to_ask(context)}"
+    try:
+        if paragraph.confirmation_id is None:
+            raise BadRequest("there is none")
+        await context.bot.edit_message_text(told, message.chat.id, paragraph.confirmation_id)
+    except BadRequest:  # it was deleted, or never came to be
+        reply = await context.reply(told)
+        await parts.store.note_confirmation(paragraph.id, reply.id)
+    raise ApplicationHandlerStop
 
 
 async def append(update: Update, context: BotContext) -> None:
@@ -53,7 +110,9 @@ async def append(update: Update, context: BotContext) -> None:
         await context.reply(problem)
         return
     try:
-        paragraph = await parts.store.append_context(chat_of(message), text, author_of(message), max_chars, message.id)
+        paragraph = await parts.store.append_context(
+            chat_of(message), text, author_of(message), max_chars, message.id, topic_id=topic_of(message)
+        )
     except ContextTooLong as error:
         await context.reply(_too_long(texts, error.chars, error.max_chars))
         return
@@ -90,6 +149,12 @@ async def follow_migration(update: Update, context: BotContext) -> None:
         await context.parts.store.migrate_chat(context.message.chat.id, new_chat_id)
 
 
+def _open_until(message: Message) -> datetime | None:
+    """Until when the next message may belong to the same text as `message`; None where it was not split."""
+    is_part = units(message.text or "") in SPLIT_UNITS
+    return message.date + timedelta(seconds=SPLIT_SECONDS) if is_part else None
+
+
 def _shown(texts: Texts, paragraph: Context | None) -> str:
     """The paragraph that is set: its beginning, its length, when and by whom it was set."""
     if paragraph is None:
@@ -119,7 +184,7 @@ def _too_long(texts: Texts, chars: int, max_chars: int) -> str:
     return fill(text, chars=chars, max_chars=max_chars)
 
 
-def _how_to_ask(context: BotContext) -> str:
+def how_to_ask(context: BotContext) -> str:
     if context.message.chat.type == context.message.chat.PRIVATE:
         return context.texts.gettext("Now write your question.")
     return context.texts.gettext("Now ask with <code>/ask</code> and your question.")

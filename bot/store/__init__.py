@@ -5,7 +5,7 @@ SQL and SQLAlchemy's errors stay inside: callers get the values of `bot.store.re
 `StoreError` family. What a command means, and how long a paragraph may be, is decided by the callers.
 """
 
-from bot.store.records import Author, Chat, Cleared, Context
+from bot.store.records import Author, Chat, Cleared, Context, Listed
 from bot.store.store import Store
 
-__all__ = ["Author", "Chat", "Cleared", "Context", "Store"]
+__all__ = ["Author", "Chat", "Cleared", "Context", "Listed", "Store"]

@@ -6,7 +6,7 @@ The history that makes these tables stands in alembic/; a test holds the two tog
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Float, ForeignKey, Index, Integer, MetaData, Text
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Float, ForeignKey, Index, Integer, MetaData, Text
 from sqlalchemy import text as sql_text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -77,7 +77,9 @@ class ChatRow(Row):
 
 
 class ContextRow(Row):
-    """A paragraph of a chat; the current one has no `replaced_at`."""
+    """A text of a chat, in one of its versions: those that a longer or corrected one took the place of have
+    `replaced_at`. Of the others at most one a topic is current; the rest wait to be switched back to.
+    """
 
     __tablename__ = "contexts"
 
@@ -89,14 +91,25 @@ class ContextRow(Row):
     message_id: Mapped[int | None]
     set_at: Mapped[datetime]
     replaced_at: Mapped[datetime | None]
+    topic_id: Mapped[int]  # Telegram's message_thread_id; 0 where a chat has no topics: a null is never unique
+    origin_id: Mapped[int | None]  # the first version of the same text; null in the first itself
+    title: Mapped[str | None]
+    source: Mapped[str]  # "message", or what kind of file: "text", "pdf", "docx"
+    page_starts: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))  # in characters of `text`
+    is_current: Mapped[bool]
+    used_at: Mapped[datetime]  # when it last became current
+    parts: Mapped[int]  # of how many messages the text was joined
+    open_until: Mapped[datetime | None]  # messages that its author sends before then belong to the same paste
+    confirmation_id: Mapped[int | None]  # the message that told of it
 
     __table_args__ = (
         Index(
-            "uq_contexts_one_current_a_chat",
+            "uq_contexts_one_current_a_topic",
             "chat_id",
+            "topic_id",
             unique=True,
-            postgresql_where=sql_text("replaced_at IS NULL"),
-            sqlite_where=sql_text("replaced_at IS NULL"),
+            postgresql_where=sql_text("is_current"),
+            sqlite_where=sql_text("is_current"),
         ),
         # A deleted context's id must not come back: an answer on its way would be filed under another text.
         {"sqlite_autoincrement": True},

@@ -4,19 +4,21 @@ Whatever changes a chat first writes that chat's row. PostgreSQL then makes othe
 wait, SQLite all others, so that what the transaction reads stays true until it commits.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import CursorResult, Delete, Update, delete, func, make_url, select, update
+from sqlalchemy import CursorResult, Delete, Select, Update, delete, func, make_url, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from bot.errors import ContextTooLong
 from bot.store.connecting import open_engine, reported
 from bot.store.models import ChatRow, ContextRow, QuestionRow, storable
-from bot.store.records import Author, Chat, Cleared, Context
+from bot.store.records import Author, Chat, Cleared, Context, Listed
+
+TITLE_CHARS = 80  # of a text that has no title
 
 if TYPE_CHECKING:  # importing it means importing torch
     from qa_engine import Answer
@@ -40,16 +42,37 @@ class Store:
         """Close every connection."""
         await self._engine.dispose()
 
-    async def set_context(self, chat: Chat, text: str, author: Author, message_id: int | None) -> Context:
-        """Make `text` the chat's current paragraph; the one before is kept."""
+    async def set_context(
+        self,
+        chat: Chat,
+        text: str,
+        author: Author,
+        message_id: int | None,
+        *,
+        topic_id: int = 0,
+        title: str | None = None,
+        source: str = "message",
+        page_starts: Sequence[int] = (),
+        open_until: datetime | None = None,
+    ) -> Context:
+        """Make `text` the current paragraph of the chat, or of its topic; those before are kept.
+
+        A text that the same message set before, and that was edited since, is replaced. Messages that the author
+        sends until `open_until` can be joined to the text: see `join_part`.
+        """
         async with self._transaction() as session:
             now = datetime.now(UTC)
             await _enter(session, chat, now)
-            await _retire_current(session, chat.id, now)
-            return await _add_context(session, chat.id, storable(text), author, message_id, now)
+            before = await _set_by(session, chat.id, message_id)
+            row = _new_row(chat.id, storable(text), author, message_id, now)
+            row.topic_id, row.source = topic_id, source
+            row.title = title or (before.title if before else None)
+            row.page_starts = list(page_starts) or None
+            row.open_until = open_until
+            return await _put(session, row, before, now)
 
     async def append_context(
-        self, chat: Chat, text: str, author: Author, max_chars: int, message_id: int | None
+        self, chat: Chat, text: str, author: Author, max_chars: int, message_id: int | None, *, topic_id: int = 0
     ) -> Context | None:
         """Replace the chat's paragraph by itself, a line break and `text`; None when nothing is set.
 
@@ -59,20 +82,147 @@ class Store:
         async with self._transaction() as session:
             now = datetime.now(UTC)
             await _hold(session, chat.id, now)
-            current = await _current(session, chat.id)
+            current = await _current(session, chat.id, topic_id)
             if current is None:
                 return None
             whole = f"{current.text}\n{storable(text)}"
             if len(whole) > max_chars:
                 raise ContextTooLong(len(whole), max_chars)
-            await _retire_current(session, chat.id, now)
-            return await _add_context(session, chat.id, whole, author, message_id, now)
+            return await _put(session, _new_row(chat.id, whole, author, message_id, now, current), current, now)
 
-    async def current_context(self, chat_id: int) -> Context | None:
-        """The chat's paragraph; None when nothing is set."""
+    async def join_part(
+        self,
+        chat_id: int,
+        topic_id: int,
+        author: Author,
+        message_id: int,
+        sent_at: datetime,
+        text: str,
+        max_chars: int,
+        open_until: datetime | None,
+    ) -> Context | None:
+        """Put `text` directly behind the current paragraph, if that is a paste which the message continues.
+
+        It does where the paragraph's last part is the author's, and was open for more when this one was sent; it
+        stays open until `open_until`. None where nothing is continued. What goes beyond `max_chars` is left out.
+        """
         async with self._transaction() as session:
-            row = await _current(session, chat_id)
+            now = datetime.now(UTC)
+            await _hold(session, chat_id, now)
+            row = await _current(session, chat_id, topic_id)
+            if row is None or row.author_id != author.id or row.message_id is None or row.message_id >= message_id:
+                return None
+            if row.open_until is None or sent_at > row.open_until:
+                return None
+            whole = (row.text + storable(text))[:max_chars]
+            joined = _new_row(chat_id, whole, author, message_id, now, row)
+            joined.parts, joined.open_until, joined.confirmation_id = row.parts + 1, open_until, row.confirmation_id
+            return await _put(session, joined, row, now)
+
+    async def note_confirmation(self, context_id: int, message_id: int) -> None:
+        """Remember which message told of the context, so that it can be edited."""
+        async with self._transaction() as session:
+            note = update(ContextRow).where(ContextRow.id == context_id).values(confirmation_id=message_id)
+            await session.execute(note)
+
+    async def current_context(self, chat_id: int, topic_id: int = 0) -> Context | None:
+        """The paragraph of the chat, or of its topic; None when nothing is set."""
+        async with self._transaction() as session:
+            row = await _current(session, chat_id, topic_id)
             return None if row is None else _context(row)
+
+    async def context_answered_from(self, chat_id: int, reply_message_id: int) -> Context | None:
+        """The context that the answer in that message was found in; None where it is no answer, or was replaced."""
+        query = (
+            select(ContextRow)
+            .join(QuestionRow, QuestionRow.context_id == ContextRow.id)
+            .where(QuestionRow.chat_id == chat_id, QuestionRow.reply_message_id == reply_message_id)
+            .limit(1)
+        )
+        async with self._transaction() as session:
+            row = (await session.execute(query)).scalar_one_or_none()
+            if row is not None and row.replaced_at is not None:
+                versions = _versions(row).where(ContextRow.replaced_at.is_(None))
+                row = (await session.execute(versions)).scalars().first() or row
+            return None if row is None else _context(row)
+
+    async def contexts(self, chat_id: int, topic_id: int, offset: int, limit: int) -> tuple[list[Listed], int]:
+        """The contexts of the chat, or of its topic, the last used first: some of them, and how many there are."""
+        kept = (
+            ContextRow.chat_id == chat_id,
+            ContextRow.topic_id == topic_id,
+            ContextRow.replaced_at.is_(None),
+        )
+        title = func.coalesce(ContextRow.title, func.substr(ContextRow.text, 1, TITLE_CHARS))
+        query = (
+            select(ContextRow.id, title, func.length(ContextRow.text), ContextRow.set_at, ContextRow.is_current)
+            .where(*kept)
+            .order_by(ContextRow.used_at.desc(), ContextRow.id.desc())
+            .offset(offset)
+            .limit(limit)
+        )
+        async with self._transaction() as session:
+            listed = [Listed(*row) for row in (await session.execute(query)).all()]
+            count = select(func.count()).select_from(ContextRow).where(*kept)
+            return listed, (await session.execute(count)).scalar_one()
+
+    async def listed(self, chat_id: int, context_id: int) -> Listed | None:
+        """The context as the chat's list has it; None where that chat has no such context any more."""
+        async with self._transaction() as session:
+            row = await _kept(session, chat_id, context_id)
+            if row is None:
+                return None
+            title = row.title or row.text[:TITLE_CHARS]
+            return Listed(row.id, title, len(row.text), row.set_at, row.is_current)
+
+    async def switch_context(self, chat_id: int, context_id: int) -> bool:
+        """Make a context of the chat current in its topic; whether there is such a context."""
+        async with self._transaction() as session:
+            now = datetime.now(UTC)
+            await _hold(session, chat_id, now)
+            row = await _kept(session, chat_id, context_id)
+            if row is None:
+                return False
+            await _retire_current(session, chat_id, row.topic_id)
+            row.is_current, row.used_at, row.open_until = True, now, None
+            return True
+
+    async def rename_context(self, chat_id: int, context_id: int, title: str) -> bool:
+        """Give a context of the chat another title; whether there is such a context."""
+        async with self._transaction() as session:
+            await _hold(session, chat_id, datetime.now(UTC))
+            row = await _kept(session, chat_id, context_id)
+            if row is not None:
+                row.title = storable(title)
+            return row is not None
+
+    async def delete_context(self, chat_id: int, context_id: int) -> bool:
+        """Delete a context of the chat for good, with all its versions and the questions about them.
+
+        Where it was current, the one used before it becomes current. Returns whether there was such a context.
+        """
+        async with self._transaction() as session:
+            now = datetime.now(UTC)
+            await _hold(session, chat_id, now)
+            row = await _kept(session, chat_id, context_id)
+            if row is None:
+                return False
+            topic_id, was_current = row.topic_id, row.is_current
+            versions = [version.id for version in (await session.execute(_versions(row))).scalars()]
+            await session.execute(delete(QuestionRow).where(QuestionRow.context_id.in_(versions)))
+            await session.execute(delete(ContextRow).where(ContextRow.id.in_(versions)))
+            if was_current:
+                query = (
+                    select(ContextRow)
+                    .where(ContextRow.chat_id == chat_id, ContextRow.topic_id == topic_id)
+                    .where(ContextRow.replaced_at.is_(None))
+                    .order_by(ContextRow.used_at.desc(), ContextRow.id.desc())
+                    .limit(1)
+                )
+                before = (await session.execute(query)).scalar_one_or_none()
+                if before is not None:
+                    before.is_current = True
+            return True
 
     async def clear(self, chat_id: int) -> Cleared:
         """Delete for good all that is known of the chat: its paragraphs, questions, and itself."""
@@ -148,7 +298,7 @@ class Store:
             old = await session.get_one(ChatRow, old_chat_id)
             await _enter(session, Chat(new_chat_id, "supergroup", old.title), now)
             if await _current(session, new_chat_id) is not None:
-                await _retire_current(session, old_chat_id, now)
+                await _retire_current(session, old_chat_id)  # a plain group has no topics
             for kept in (ContextRow, QuestionRow):
                 move = update(kept).where(kept.chat_id == old_chat_id)
                 await session.execute(move.values(chat_id=new_chat_id))
@@ -177,38 +327,98 @@ async def _hold(session: AsyncSession, chat_id: int, now: datetime) -> bool:
     return await _count(session, update(ChatRow).where(ChatRow.id == chat_id).values(last_active_at=now)) == 1
 
 
-async def _current(session: AsyncSession, chat_id: int) -> ContextRow | None:
-    query = select(ContextRow).where(ContextRow.chat_id == chat_id, ContextRow.replaced_at.is_(None))
+async def _current(session: AsyncSession, chat_id: int, topic_id: int = 0) -> ContextRow | None:
+    query = select(ContextRow).where(
+        ContextRow.chat_id == chat_id, ContextRow.topic_id == topic_id, ContextRow.is_current
+    )
     return (await session.execute(query)).scalar_one_or_none()
 
 
-async def _retire_current(session: AsyncSession, chat_id: int, now: datetime) -> None:
+async def _retire_current(session: AsyncSession, chat_id: int, topic_id: int = 0) -> None:
     await session.execute(
         update(ContextRow)
-        .where(ContextRow.chat_id == chat_id, ContextRow.replaced_at.is_(None))
-        .values(replaced_at=now)
+        .where(ContextRow.chat_id == chat_id, ContextRow.topic_id == topic_id, ContextRow.is_current)
+        .values(is_current=False)
     )
 
 
-async def _add_context(
-    session: AsyncSession, chat_id: int, text: str, author: Author, message_id: int | None, now: datetime
-) -> Context:
-    row = ContextRow(
+async def _kept(session: AsyncSession, chat_id: int, context_id: int) -> ContextRow | None:
+    """The chat's context of that id, in its last version."""
+    row = await session.get(ContextRow, context_id)
+    return row if row is not None and row.chat_id == chat_id and row.replaced_at is None else None
+
+
+async def _set_by(session: AsyncSession, chat_id: int, message_id: int | None) -> ContextRow | None:
+    """The kept context that the message has set."""
+    if message_id is None:
+        return None
+    query = select(ContextRow).where(
+        ContextRow.chat_id == chat_id, ContextRow.message_id == message_id, ContextRow.replaced_at.is_(None)
+    )
+    return (await session.execute(query)).scalars().first()
+
+
+def _versions(row: ContextRow) -> Select[tuple[ContextRow]]:
+    """All versions of the text that `row` is one of."""
+    origin_id = row.origin_id or row.id
+    return select(ContextRow).where(
+        ContextRow.chat_id == row.chat_id, or_(ContextRow.id == origin_id, ContextRow.origin_id == origin_id)
+    )
+
+
+def _new_row(
+    chat_id: int,
+    text: str,
+    author: Author,
+    message_id: int | None,
+    now: datetime,
+    like: ContextRow | None = None,
+) -> ContextRow:
+    """A context that is to be put; topic, title, source and pages are those of `like`."""
+    return ContextRow(
         chat_id=chat_id,
         text=text,
         author_id=author.id,
         author_name=author.name,
         message_id=message_id,
         set_at=now,
+        used_at=now,
+        parts=1,
+        topic_id=like.topic_id if like else 0,
+        title=like.title if like else None,
+        source=like.source if like else "message",
+        page_starts=like.page_starts if like else None,
     )
+
+
+async def _put(session: AsyncSession, row: ContextRow, before: ContextRow | None, now: datetime) -> Context:
+    """Store `row` as the current context of its topic, in place of its version `before`, if there is one."""
+    if before is not None:
+        before.replaced_at, before.is_current = now, False
+        row.origin_id = before.origin_id or before.id
+        await session.flush()
+    await _retire_current(session, row.chat_id, row.topic_id)
+    row.is_current = True
     session.add(row)
     await session.flush()
     return _context(row)
 
 
 def _context(row: ContextRow) -> Context:
-    author = Author(row.author_id, row.author_name)
-    return Context(row.id, row.chat_id, row.text, author, row.message_id, row.set_at)
+    return Context(
+        row.id,
+        row.chat_id,
+        row.text,
+        Author(row.author_id, row.author_name),
+        row.message_id,
+        row.set_at,
+        row.topic_id,
+        row.title,
+        row.source,
+        tuple(row.page_starts or ()),
+        row.parts,
+        row.confirmation_id,
+    )
 
 
 async def _count(session: AsyncSession, statement: Update | Delete) -> int:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from html import unescape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import count
+from itertools import count, repeat
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -70,6 +70,11 @@ class BotApiServer:
     violations: list[str] = field(default_factory=list)
     url: str = ""
     token_is_revoked: bool = False
+    messages: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """What each message of the bot shows by now: the parameters of its last sending or editing."""
+    files: dict[str, bytes | int] = field(default_factory=dict)
+    """What can be downloaded, by file id; a number stands for that many zeros."""
+    delivered: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     _updates: dict[int, dict[str, Any]] = field(default_factory=dict)
     _faults: defaultdict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     _ids: Iterator[int] = field(default_factory=lambda: count(1000))
@@ -88,6 +93,24 @@ class BotApiServer:
             number = next(self._ids)
             self._updates[number] = {"update_id": number, **update}
             self._changed.notify_all()
+
+    def document(self, name: str, data: bytes | int, announced_bytes: int | None = None) -> dict[str, Any]:
+        """A file to send: what a message has under `document`."""
+        file_id = f"file-{next(self._ids)}"
+        self.files[file_id] = data
+        if announced_bytes is None:
+            announced_bytes = data if isinstance(data, int) else len(data)
+        return {"file_id": file_id, "file_unique_id": file_id, "file_name": name, "file_size": announced_bytes}
+
+    def tap(self, user: dict[str, Any], message_id: int, data: str, chat: dict[str, Any], **more: Any) -> Call:
+        """Tap a button of a message of the bot; returns how the bot acknowledged it."""
+        message = {"message_id": message_id, "date": int(time.time()), "chat": chat, "from": BOT, "text": "…", **more}
+        query_id = f"tap-{next(self._ids)}"
+        query = {"id": query_id, "from": user, "message": message, "data": data, "chat_instance": "1"}
+        self.send_update({"callback_query": query})
+        return self.wait_for(
+            lambda call: call.method == "answerCallbackQuery" and call.parameters["callback_query_id"] == query_id
+        )
 
     def fail(self, method: str, *faults: Fault) -> None:
         """Let the next calls of `method` fail, one after the other."""
@@ -151,20 +174,40 @@ class BotApiServer:
                 return self._new_updates(parameters)
             case "sendMessage":
                 check_message(parameters)
-                chat = {"id": parameters["chat_id"], "type": "private", "first_name": "?"}
-                return {
-                    "message_id": next(self._ids),
-                    "date": int(time.time()),
-                    "chat": chat,
-                    "from": BOT,
-                    "text": plain_text(parameters["text"]),
-                }
+                return self._shown(next(self._ids), parameters)
+            case "editMessageText":
+                check_message(parameters)
+                before = self.messages.get(parameters["message_id"])
+                if before is None:
+                    raise Refused("message to edit not found")
+                if all(before.get(name) == parameters.get(name) for name in ("text", "reply_markup")):
+                    raise Refused("message is not modified")
+                return self._shown(parameters["message_id"], parameters)
+            case "answerCallbackQuery":
+                if len(parameters.get("text", "")) > 200:
+                    raise Refused("MESSAGE_TOO_LONG")
+                return True
+            case "getFile":
+                if parameters["file_id"] not in self.files:
+                    raise Refused("invalid file_id")
+                return dict.fromkeys(("file_id", "file_unique_id", "file_path"), parameters["file_id"])
             case "setMyCommands":
                 check_commands(parameters["commands"])
                 return True
             case "deleteWebhook" | "sendChatAction":
                 return True
         raise KeyError(method)
+
+    def _shown(self, message_id: int, parameters: dict[str, Any]) -> dict[str, Any]:
+        """The message as Telegram gives it back."""
+        self.messages[message_id] = parameters
+        return {
+            "message_id": message_id,
+            "date": int(time.time()),
+            "chat": {"id": parameters["chat_id"], "type": "private", "first_name": "?"},
+            "from": BOT,
+            "text": plain_text(parameters["text"]),
+        }
 
     def _new_updates(self, parameters: dict[str, Any]) -> list[dict[str, Any]]:
         with self._changed:
@@ -198,6 +241,23 @@ def handler_for(server: BotApiServer) -> type[BaseHTTPRequestHandler]:
             with suppress(ConnectionError):  # the bot was killed while it waited
                 self.wfile.write(payload)
 
+        def do_GET(self) -> None:
+            """A download; its length is not told."""
+            prefix, _, file_id = self.path.rpartition("/")
+            data = server.files.get(file_id)
+            if prefix != f"/file/bot{TOKEN}" or data is None:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Connection", "close")
+            self.end_headers()
+            pieces = repeat(bytes(65536), data // 65536) if isinstance(data, int) else [data]
+            with suppress(ConnectionError):  # the bot has had enough
+                for piece in pieces:
+                    self.wfile.write(piece)
+                    server.delivered[file_id] += len(piece)
+            self.close_connection = True
+
         def answer(
             self, prefix: str, method: str, parameters: dict[str, Any], fault: Fault | None
         ) -> tuple[int, dict[str, Any]]:
@@ -228,7 +288,7 @@ def is_sent(call: Call) -> bool:
 
 def decoded(name: str, value: str) -> Any:
     """A parameter's value: all but texts are JSON."""
-    if name in ("text", "parse_mode", "action", "language_code"):
+    if name in ("text", "parse_mode", "action", "language_code", "file_id", "callback_query_id"):
         return value
     return json.loads(value)
 

@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, make_url, text
 
 from bot.errors import DatabaseNewer, DatabaseUnreachable
-from bot.store import migrating
+from bot.store import Author, Chat, Store, migrating
 from bot.store.migrating import alembic_config, migrate, migration_connection
 from bot.store.models import Row
 
@@ -58,6 +58,28 @@ async def test_the_history_can_be_walked_back_and_forth(database_url: str) -> No
     await migrate(database_url)
     async with migration_connection(database_url) as connection:
         assert await connection.run_sync(differences) == []
+
+
+async def test_contexts_of_the_first_version_stay_what_they_were(database_url: str) -> None:
+    """What was current is current; what was replaced stays out of sight, with its questions."""
+    async with migration_connection(database_url) as connection:
+        await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync), "0001"))
+        for statement in (
+            "INSERT INTO chats VALUES (7, 'private', NULL, '2026-11-23 10:00', '2026-11-23 10:00')",
+            "INSERT INTO contexts VALUES (1001, 7, '旧', 8, '安', 1, '2026-11-23 10:00', '2026-11-23 11:00')",
+            "INSERT INTO contexts VALUES (1002, 7, '新', 8, '安', 2, '2026-11-23 11:00', NULL)",
+        ):
+            await connection.execute(text(statement))
+    await migrate(database_url)
+    store = Store(database_url)
+    listed, number = await store.contexts(7, 0, 0, 9)
+    assert ([(each.title, each.is_current) for each in listed], number) == ([("新", True)], 1)
+    await store.set_context(Chat(7, "private"), "话题", Author(8, "安"), 3, topic_id=5)
+    await store.close()
+    async with migration_connection(database_url) as connection:
+        await connection.run_sync(lambda sync: command.downgrade(alembic_config(sync), "0001"))
+        kept = await connection.execute(text("SELECT text FROM contexts WHERE replaced_at IS NULL"))
+        assert kept.scalars().all() == ["新"]
 
 
 async def test_a_migration_that_fails_leaves_nothing_behind(database_url: str) -> None:

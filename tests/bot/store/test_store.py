@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from bot.errors import ContextTooLong
-from bot.store import Author, Chat, Cleared, Context, Store
+from bot.store import Author, Chat, Cleared, Context, Listed, Store
 from qa_engine import Answer
 
 CHAT = Chat(id=-1_001_234_567_890_123, kind="supergroup", title="读书会")  # wider than 32 bits
@@ -79,15 +79,128 @@ async def test_chats_do_not_see_each_other(store: Store) -> None:
     assert await store.current_context(OTHER.id) is None
 
 
-async def test_a_replaced_context_is_kept(store: Store, database_url: str) -> None:
+async def test_a_context_that_is_no_longer_current_is_kept(store: Store, database_url: str) -> None:
     first = await store.set_context(CHAT, "一", ANN, message_id=1)
     second = await store.set_context(CHAT, "二", BOB, message_id=2)
     assert await store.current_context(CHAT.id) == second
     kept = await rows(database_url, "contexts")
-    assert [(row["id"], row["text"], row["replaced_at"] is None) for row in kept] == [
-        (first.id, "一", False),
-        (second.id, "二", True),
+    assert [(row["id"], row["text"], bool(row["is_current"]), row["replaced_at"]) for row in kept] == [
+        (first.id, "一", False, None),
+        (second.id, "二", True, None),
     ]
+
+
+async def test_contexts_are_listed_with_the_last_used_first_and_can_be_switched_to(store: Store) -> None:
+    first = await store.set_context(CHAT, TEXT, ANN, message_id=1)
+    second = await store.set_context(CHAT, "二" * 100, BOB, message_id=2, title="第二 <本>")
+    listed, number = await store.contexts(CHAT.id, 0, offset=0, limit=9)
+    assert number == 2
+    assert listed == [
+        Listed(second.id, "第二 <本>", 100, second.set_at, is_current=True),
+        Listed(first.id, TEXT, len(TEXT), first.set_at, is_current=False),
+    ]
+    assert await store.switch_context(CHAT.id, first.id)
+    assert await store.current_context(CHAT.id) == first
+    listed, _ = await store.contexts(CHAT.id, 0, offset=0, limit=1)
+    assert listed == [await store.listed(CHAT.id, first.id)]
+    assert listed[0].is_current
+
+
+async def test_a_context_is_out_of_reach_of_other_chats(store: Store) -> None:
+    context = await store.set_context(CHAT, TEXT, ANN, message_id=1)
+    assert await store.listed(OTHER.id, context.id) is None
+    assert not await store.switch_context(OTHER.id, context.id)
+    assert not await store.rename_context(OTHER.id, context.id, "我的")
+    assert not await store.delete_context(OTHER.id, context.id)
+    assert await store.current_context(CHAT.id) == context
+
+
+async def test_a_renamed_context_keeps_its_name_when_it_grows_or_is_edited(store: Store) -> None:
+    context = await store.set_context(CHAT, "一", ANN, message_id=1, source="pdf", page_starts=[0])
+    assert await store.rename_context(CHAT.id, context.id, "合同\0")
+    appended = await store.append_context(CHAT, "二", ANN, 9, message_id=2)
+    assert appended
+    assert (appended.title, appended.source, appended.page_starts) == ("合同", "pdf", (0,))
+    edited = await store.set_context(CHAT, "三", ANN, message_id=2)
+    assert edited.title == "合同"
+    assert (await store.contexts(CHAT.id, 0, 0, 9))[1] == 1
+
+
+async def test_a_deleted_context_takes_its_versions_and_questions_along(store: Store, database_url: str) -> None:
+    kept = await store.set_context(CHAT, "留", ANN, message_id=1)
+    await ask(store, kept)
+    doomed = await store.set_context(CHAT, "删", ANN, message_id=2)
+    await ask(store, doomed)
+    longer = await store.append_context(CHAT, "除", ANN, 9, message_id=3)
+    assert longer
+    await ask(store, longer)
+    assert not await store.delete_context(CHAT.id, doomed.id)  # a version that was replaced is in no list
+    assert await store.delete_context(CHAT.id, longer.id)
+    assert [row["text"] for row in await rows(database_url, "contexts")] == ["留"]
+    assert await store.questions_answered(CHAT.id) == 1
+    assert await store.current_context(CHAT.id) == kept
+    assert await store.delete_context(CHAT.id, kept.id)
+    assert await store.current_context(CHAT.id) is None
+    assert not await store.delete_context(CHAT.id, kept.id)
+
+
+async def test_each_topic_has_a_current_context_of_its_own(store: Store) -> None:
+    general = await store.set_context(CHAT, "总", ANN, message_id=1)
+    topic = await store.set_context(CHAT, "话题", ANN, message_id=2, topic_id=77)
+    assert await store.current_context(CHAT.id) == general
+    assert await store.current_context(CHAT.id, 77) == topic
+    assert await store.current_context(CHAT.id, 78) is None
+    assert await store.append_context(CHAT, "二", ANN, 99, message_id=3, topic_id=78) is None
+    appended = await store.append_context(CHAT, "二", ANN, 99, message_id=3, topic_id=77)
+    assert appended
+    assert appended.text == "话题\n二"
+    assert [listed.id for listed in (await store.contexts(CHAT.id, 77, 0, 9))[0]] == [appended.id]
+    assert await store.current_context(CHAT.id) == general
+
+
+async def test_a_paste_is_joined_while_it_is_open_and_by_its_author_only(store: Store) -> None:
+    sent_at = datetime(2026, 11, 23, 10, 0, 0, tzinfo=UTC)
+    later = sent_at + timedelta(seconds=3)
+    first = await store.set_context(CHAT, "一", ANN, message_id=5, open_until=later)
+    await store.note_confirmation(first.id, 6)
+
+    async def join(
+        author: Author = ANN, at: datetime = sent_at, message_id: int = 7, more: bool = True
+    ) -> Context | None:
+        open_until = later if more else None
+        return await store.join_part(CHAT.id, 0, author, message_id, at, "二", 3, open_until)
+
+    assert await join(author=BOB) is None
+    assert await join(at=later + timedelta(seconds=1)) is None
+    assert await join(message_id=5) is None
+    second = await join()
+    assert second
+    assert (second.text, second.parts, second.confirmation_id) == ("一二", 2, 6)
+    third = await join(message_id=8)
+    assert third
+    assert third.text == "一二二"
+    last = await join(message_id=9, more=False)
+    assert last
+    assert (last.text, last.parts) == ("一二二", 4)  # as much as is allowed
+    assert await join(message_id=10) is None
+    assert (await store.contexts(CHAT.id, 0, 0, 9))[1] == 1
+
+
+async def test_the_context_of_an_answer_is_found_by_its_message(store: Store) -> None:
+    context = await store.set_context(CHAT, "一", ANN, message_id=1)
+    await ask(store, context)
+    longer = await store.append_context(CHAT, "二", ANN, 9, message_id=2)
+    await store.set_context(CHAT, "另外一篇", ANN, message_id=3)
+    found = await store.context_answered_from(CHAT.id, reply_message_id=12)
+    assert found == longer
+    assert await store.context_answered_from(CHAT.id, reply_message_id=13) is None
+    assert await store.context_answered_from(OTHER.id, reply_message_id=12) is None
+
+
+def test_a_page_is_told_by_the_offset_of_its_first_character() -> None:
+    context = Context(1, 1, "一二三四", ANN, 1, datetime.now(UTC), page_starts=(0, 2, 2))
+    assert [context.page_at(offset) for offset in range(4)] == [1, 1, 3, 3]
+    assert replace(context, page_starts=()).page_at(0) is None
 
 
 async def test_a_chat_keeps_its_newest_title(store: Store, database_url: str) -> None:
@@ -198,10 +311,12 @@ async def test_an_answer_that_comes_after_clear_is_not_kept(store: Store) -> Non
 
 async def test_two_contexts_at_the_same_moment_leave_one_current_and_keep_both(store: Store, database_url: str) -> None:
     texts = [f"第{n}段" for n in range(8)]
-    contexts = await asyncio.gather(*(store.set_context(CHAT, each, ANN, message_id=1) for each in texts))
+    contexts = await asyncio.gather(
+        *(store.set_context(CHAT, each, ANN, message_id=number) for number, each in enumerate(texts))
+    )
     kept = await rows(database_url, "contexts")
     assert sorted(row["text"] for row in kept) == sorted(texts)
-    assert [row["id"] for row in kept if row["replaced_at"] is None] == [max(each.id for each in contexts)]
+    assert [row["id"] for row in kept if row["is_current"]] == [max(each.id for each in contexts)]
 
 
 async def test_two_appends_at_the_same_moment_both_count(store: Store) -> None:
@@ -229,7 +344,7 @@ async def test_a_second_current_context_is_refused_by_the_database_itself(store:
     engine = create_async_engine(database_url)
     with pytest.raises(Exception, match=r"(?i)unique"):
         async with engine.begin() as connection:
-            await connection.execute(text("UPDATE contexts SET replaced_at = NULL"))
+            await connection.execute(text("UPDATE contexts SET is_current = true"))
     await engine.dispose()
 
 
