@@ -102,6 +102,8 @@ def _evaluate(arguments: Sequence[str]) -> None:
     from trainer.report import evaluation_plots
     from trainer.squad import load_all
 
+    if options.plots:
+        options.plots.mkdir(parents=True, exist_ok=True)  # what cannot be written is told before the reading
     data_sets = load_all(options.data)
     examples = [example for data_set in data_sets for example in data_set.examples]
     reader = Reader.load(options.checkpoint, device=options.device, dtype=options.dtype)
@@ -115,7 +117,6 @@ def _evaluate(arguments: Sequence[str]) -> None:
         figures = {"auroc": separation(answerable, refused), "refused": refused_share(refused)}
         result["off_topic"] = {"questions": len(pairs)} | figures
     if options.plots:
-        options.plots.mkdir(parents=True, exist_ok=True)
         for name, png in evaluation_plots(evaluation).items():
             (options.plots / name).write_bytes(png)
     print(json.dumps(result, ensure_ascii=False, indent=2))

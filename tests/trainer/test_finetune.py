@@ -496,7 +496,7 @@ def test_push_to_hub_uploads_the_published_checkpoint_once_and_no_token(
     (upload,) = hub
     assert (upload["repo_id"], upload["token"]) == ("someone/reader", "hf_secret")
     assert upload["folder_path"] == training.checkpoint
-    assert {"model.safetensors", "tokenizer.json", "README.md", "manifest.json", "loss.png"} <= upload["files"]
+    assert {"model.safetensors", "tokenizer.json", "README.md", "manifest.json", "reliability.png"} <= upload["files"]
     assert training.manifest.command == "python -m trainer --push_to_hub --hub_model_id someone/reader --hub_token ..."
     assert not [path for path in training.checkpoint.iterdir() if b"hf_secret" in path.read_bytes()]
 
