@@ -39,6 +39,8 @@ CANDIDATE_SPANS = 64
 FORWARD_TOKENS = 8192  # tokens, padding included, that go through the model at once: bounds memory
 _OPENING = "「『“‘（(《〈【〔[｛{"
 _CLOSING = "」』”’）)》〉】〕]｝}"
+_NOT_LAST = "，、；：。,;:"  # an answer may end with what ends a sentence in other ways: 「加油！」
+_NOT_FIRST = _NOT_LAST + "！？!?"
 _CLOSED_BY = dict(zip(_OPENING, _CLOSING, strict=True))
 _REGIONAL_INDICATORS = "".join(map(chr, range(0x1F1E6, 0x1F200)))
 
@@ -309,7 +311,7 @@ def _context_mask(windows: Sequence[Window]) -> Tensor:
 
 
 def trimmed(context: str, start: int, end: int) -> tuple[int, int]:
-    """The span without white space and unpaired quotes or brackets at its edges, and never half a character.
+    """The span without white space, loose punctuation and unpaired quotes at its edges, and never half a character.
 
     A character as people see it may be several of Python's: a letter with its accent, an emoji of a family.
     """
@@ -324,9 +326,11 @@ def trimmed(context: str, start: int, end: int) -> tuple[int, int]:
             second += 1
         while last > start and _continues(context, last):
             last -= 1
-        if context[start:second].isspace() or (start in unpaired and second == start + 1):
+        first_is_loose = second == start + 1 and (start in unpaired or context[start] in _NOT_FIRST)
+        last_is_loose = last == end - 1 and (last in unpaired or context[last] in _NOT_LAST)
+        if first_is_loose or context[start:second].isspace():
             start = second
-        elif context[last:end].isspace() or (last in unpaired and last == end - 1):
+        elif last_is_loose or context[last:end].isspace():
             end = last
         else:
             break

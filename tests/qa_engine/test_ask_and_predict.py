@@ -158,7 +158,7 @@ def test_wrong_usage_is_2_and_shows_the_usage(run: Run, arguments: list[str]) ->
 
 def test_predict_writes_the_official_format_in_the_file_s_order(run: Run, sure: Path, tmp_path: Path) -> None:
     data, predictions, nulls = tmp_path / "data.json", tmp_path / "predictions.json", tmp_path / "nulls.json"
-    contexts = [CONTEXT, CONTEXT * 9, "，" * 40, "电话"]
+    contexts = [CONTEXT, CONTEXT * 9, "在" * 40, "电话"]
     data.write_text(
         squad(*(paragraph(text, **{f"Q{n}_b": "他在哪里？", f"Q{n}_a": "电话？"}) for n, text in enumerate(contexts))),
         encoding="utf-8",
