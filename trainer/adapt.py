@@ -208,6 +208,7 @@ class MaskTrainer(Trainer):
         training, held_out = _split(corpus, args, sources, model, tokenizer, vocabulary)
         self.masked_windows = MaskedWindows(training, vocabulary, seed=args.seed)
         self.held_out = MaskedWindows(held_out, vocabulary, seed=args.seed)
+        self._collate = partial(collate_masked, pad_id=tokenizer.pad_token_id or 0)
         self._selected = _OnlyMasked(model)
         super().__init__(
             model=model,
@@ -215,7 +216,7 @@ class MaskTrainer(Trainer):
             train_dataset=self.masked_windows,
             eval_dataset=self.held_out,
             processing_class=tokenizer,
-            data_collator=partial(collate_masked, pad_id=tokenizer.pad_token_id or 0),
+            data_collator=self._collate,
         )
         self.model_accepts_loss_kwargs = False  # our loss is a mean over the batch
         self._right: list[Tensor] = []  # masked accuracy of every batch since the last log
@@ -283,7 +284,7 @@ class MaskTrainer(Trainer):
             disable=self.args.disable_tqdm or not self.is_world_process_zero(),
         ):
             windows = [self.held_out[index] for index in order[at : at + self.args.eval_batch_size]]
-            batch = {name: tensor.to(self.args.device) for name, tensor in self.data_collator(windows).items()}
+            batch = {name: tensor.to(self.args.device) for name, tensor in self._collate(windows).items()}
             with self.compute_loss_context_manager():
                 logits, labels = self._masked_logits(model, batch)
             loss += cross_entropy(logits, labels, reduction="sum").item()
@@ -298,7 +299,8 @@ class _OnlyMasked:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._is_chosen: Tensor | None = None
-        model.get_output_embeddings().register_forward_pre_hook(self._select)
+        output: torch.nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        output.register_forward_pre_hook(self._select)
 
     def __call__(self, is_chosen: Tensor) -> "_OnlyMasked":
         self._is_chosen = is_chosen
@@ -352,7 +354,7 @@ def _split(
 def _load_base(corpus: CorpusArguments, on_cpu: bool) -> _Base:
     """The base in float32, with a fresh head for masked tokens where it has none, tied to the embeddings."""
     verbosity = get_verbosity()
-    set_verbosity_error()  # heads that are missing are reported as damage; we say what becomes of them
+    set_verbosity_error()  # type: ignore[no-untyped-call] # heads that are missing are reported as damage; we say what becomes of them
     try:
         config = AutoConfig.from_pretrained(
             corpus.base,
@@ -395,7 +397,7 @@ def _ensure_mask(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     mask = tokenizer.mask_token_id
     if mask >= model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(mask + 1, mean_resizing=False)
-    embeddings = model.get_input_embeddings().weight
+    embeddings = model.get_input_embeddings().get_parameter("weight")
     with torch.no_grad():
         embeddings[mask] = embeddings[:mask].mean(0)
 
@@ -432,7 +434,7 @@ def _write(folder: Path, base: _Base, card: str) -> None:
     shutil.rmtree(partial_folder, ignore_errors=True)
     weights = {**base.model.state_dict(), **base.answering_head}
     if all(bool(tensor.half().isfinite().all()) for tensor in weights.values()):
-        base.model.half()
+        base.model.half()  # type: ignore[no-untyped-call]
         weights = {**base.model.state_dict(), **{name: tensor.half() for name, tensor in base.answering_head.items()}}
     base.model.save_pretrained(partial_folder, state_dict=weights)
     base.tokenizer.save_pretrained(partial_folder)

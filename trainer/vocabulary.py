@@ -100,13 +100,14 @@ def _cut_tokenizer(content: dict[str, Any]) -> Cut:
 
 def _cut_model(model: PreTrainedModel, cut: Cut) -> None:
     """Give the model the rows of `cut.sources` in place of those it had."""
-    output = model.get_output_embeddings()
+    output = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     bias = getattr(output, "bias", None)
     rows = [model.get_input_embeddings().weight, *([] if bias is None else [bias])]
     new_rows = [torch.stack([matrix.detach()[list(places)].mean(0) for places in cut.sources]) for matrix in rows]
     new_ids = {places[0]: new for new, places in enumerate(cut.sources) if len(places) == 1}
     model.resize_token_embeddings(len(cut.sources), mean_resizing=False)
-    bias = getattr(model.get_output_embeddings(), "bias", None)
+    output = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    bias = getattr(output, "bias", None)
     rows = [model.get_input_embeddings().weight, *([] if bias is None else [bias])]
     with torch.no_grad():
         for matrix, new in zip(rows, new_rows, strict=True):
