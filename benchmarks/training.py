@@ -54,7 +54,7 @@ from qa_engine.errors import DataError, DuwenError
 from qa_engine.reader import BUNDLED, choose_device, cpu_computes_bfloat16
 from trainer.evaluate import asks_of, evaluate
 from trainer.finetune import SAMPLE, DataArguments, FinetuneArguments, SpanTrainer, finetune
-from trainer.runs import keep_freed_memory
+from trainer.runs import keep_freed_memory, show_figures
 from trainer.squad import Example, load
 
 RUN_QA_WINDOWS = WindowSettings(max_tokens=384, stride=128)
@@ -193,7 +193,8 @@ def run_qa(setting: Setting, meter: Meter) -> tuple[float, float]:
             remove_unused_columns=False,
         )
         collate: Collate = default_data_collator
-        trainer = Trainer(model=model, args=args, train_dataset=features, data_collator=meter.over(collate))  # type: ignore[arg-type]
+        trainer = Trainer(model=model, args=args, train_dataset=features, data_collator=meter.over(collate))
+        show_figures(trainer)  # on stderr, as ours
         with meter.clock(setting.device):
             trainer.train()
     return _measured(model, tokenizer, settings, setting)
@@ -206,7 +207,7 @@ def plain_loop(setting: Setting, meter: Meter) -> tuple[float, float]:
     settings = _within(model, tokenizer, PLAIN_WINDOWS)
     features = _features(_examples(setting.train_file), tokenizer, settings, overflowing=False)
     collate: Collate = default_data_collator
-    model.to(setting.device)
+    model.to(setting.device)  # type: ignore[arg-type]
     optimizer = torch.optim.AdamW(model.parameters(), lr=setting.learning_rate)
     model.train()
     with meter.clock(setting.device):
@@ -276,7 +277,8 @@ def _measured(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, windows: WindowSettings, setting: Setting
 ) -> tuple[float, float]:
     examples = _examples(setting.dev_file)
-    reader = Reader(model.eval(), tokenizer, name="benchmark", windows=windows)
+    model.train(False)
+    reader = Reader(model, tokenizer, name="benchmark", windows=windows)
     with torch.autocast(setting.device.type, torch.bfloat16, enabled=setting.bf16):
         result = evaluate(examples, reader.read_many(asks_of(examples)))
     return result.em, result.f1

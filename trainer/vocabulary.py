@@ -9,6 +9,7 @@ import json
 import re
 import tempfile
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,18 +36,22 @@ def is_joined(piece: str) -> bool:
     """Whether an answer's border may lie inside a piece: several characters, one of them Chinese or no letter or digit.
 
     The mark of a space counts as a character: ▁ and 我 are two, so that 我 is the same piece wherever it stands.
-    Runs of one sign, such as ......, stay.
     """
+    return joins_punctuation(piece) or bool(_CHINESE.search(piece) and len(piece) > 1)
+
+
+def joins_punctuation(piece: str) -> bool:
+    """Whether a piece joins a sign with something else, as 》， does. Runs of one sign, such as ......, do not."""
     bare = piece.removeprefix(_SPACE)
-    if _CHINESE.search(bare):
-        return len(piece) > 1
     return len(set(bare)) > 1 and any(unicodedata.category(character)[0] not in "LNM" for character in bare)
 
 
 def single_characters(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, is_removed: Callable[[str], bool] = is_joined
 ) -> tuple[PreTrainedTokenizerBase, Cut]:
     """Cut the model's embeddings in place, its output bias too where it has one; returns the tokenizer that fits.
+
+    `is_removed` chooses the pieces to go: `is_joined`, or `joins_punctuation` for these alone.
 
     Pieces that stay keep their embeddings. A character that stood only in joined pieces gets a piece of its own, with
     the mean of their embeddings and the best of their scores. Raises CheckpointBroken for other than Unigram
@@ -56,14 +61,14 @@ def single_characters(
         tokenizer.save_pretrained(folder)
         file = Path(folder) / "tokenizer.json"
         content = json.loads(file.read_text(encoding="utf-8"))
-        cut = _cut_tokenizer(content)
+        cut = _cut_tokenizer(content, is_removed)
         file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         new_tokenizer = AutoTokenizer.from_pretrained(folder)
     _cut_model(model, cut)
     return new_tokenizer, cut
 
 
-def _cut_tokenizer(content: dict[str, Any]) -> Cut:
+def _cut_tokenizer(content: dict[str, Any], is_removed: Callable[[str], bool]) -> Cut:
     """Cut tokenizer.json's content in place."""
     unigram = content["model"]
     if unigram.get("type") != "Unigram":
@@ -73,7 +78,7 @@ def _cut_tokenizer(content: dict[str, Any]) -> Cut:
         )
     pieces: list[tuple[str, float]] = [(piece, score) for piece, score in unigram["vocab"]]
     special = {token["content"] for token in content["added_tokens"]}
-    joined = [place for place, (piece, _) in enumerate(pieces) if piece not in special and is_joined(piece)]
+    joined = [place for place, (piece, _) in enumerate(pieces) if piece not in special and is_removed(piece)]
     removed = set(joined)
     kept = [place for place in range(len(pieces)) if place not in removed]
     known = {pieces[place][0] for place in kept}
@@ -100,13 +105,14 @@ def _cut_tokenizer(content: dict[str, Any]) -> Cut:
 
 def _cut_model(model: PreTrainedModel, cut: Cut) -> None:
     """Give the model the rows of `cut.sources` in place of those it had."""
-    output = model.get_output_embeddings()
+    output = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     bias = getattr(output, "bias", None)
     rows = [model.get_input_embeddings().weight, *([] if bias is None else [bias])]
     new_rows = [torch.stack([matrix.detach()[list(places)].mean(0) for places in cut.sources]) for matrix in rows]
     new_ids = {places[0]: new for new, places in enumerate(cut.sources) if len(places) == 1}
     model.resize_token_embeddings(len(cut.sources), mean_resizing=False)
-    bias = getattr(model.get_output_embeddings(), "bias", None)
+    output = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    bias = getattr(output, "bias", None)
     rows = [model.get_input_embeddings().weight, *([] if bias is None else [bias])]
     with torch.no_grad():
         for matrix, new in zip(rows, new_rows, strict=True):

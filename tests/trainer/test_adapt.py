@@ -150,7 +150,7 @@ def test_of_question_files_only_the_contexts_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        ([], "nothing to do: give --corpus, --single_characters, or both"),
+        ([], "nothing to do: give --corpus, --single_characters or --single_punctuation"),
         (["--corpus", "missing.txt"], "missing.txt: cannot be read"),
         (["--corpus", "latin.txt"], "latin.txt: is not UTF-8 at byte 0"),
         (["--corpus", "short.txt"], "too few to learn from"),

@@ -114,6 +114,14 @@ def test_a_cut_reader_reads_on(cut: Path) -> None:
     assert reading.answers[0].text in "中国人民的》《"
 
 
+def test_punctuation_can_be_cut_alone(base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "punctuation"
+    assert main(["adapt", "--single-punctuation", "--base", str(base), "-o", str(folder)]) == 0
+    before, after = embeddings(base), embeddings(folder)
+    assert set(before) - set(after) == {"》《", "70,000"}
+    assert set(after) - set(before) == {","}
+
+
 def test_its_card_says_what_was_cut(cut: Path) -> None:
     card = (cut / "README.md").read_text(encoding="utf-8")
     assert "Vocabulary: 8 joined pieces removed, 2 characters added, 26 of 32 tokens left." in card
