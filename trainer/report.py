@@ -214,7 +214,7 @@ def _reliability_plot(evaluation: Evaluation) -> bytes:
     axes.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
     bins = evaluation.reliability
     axes.plot([one.score for one in bins], [one.precision for one in bins], marker="o")
-    axes.set(xlim=(0, 1), ylim=(0, 1), title=f"ECE {evaluation.ece:.3f}, {evaluation.questions} questions")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), title=f"ECE {evaluation.ece:.3f}, {evaluation.questions} questions")
     return _png(figure)
 
 
@@ -222,7 +222,7 @@ def _coverage_plot(evaluation: Evaluation) -> bytes:
     figure, axes = _axes("share of questions answered, surest first", "share of exact matches among them")
     points = evaluation.coverage
     axes.plot([point.coverage for point in points], [point.precision for point in points], marker="o")
-    axes.set(xlim=(0, 1), ylim=(0, 1), title=f"AURC {evaluation.aurc:.3f}, {evaluation.questions} questions")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), title=f"AURC {evaluation.aurc:.3f}, {evaluation.questions} questions")
     return _png(figure)
 
 
