@@ -150,6 +150,9 @@ def ours(setting: Setting, meter: Meter) -> tuple[float, float]:
             dev=[str(setting.dev_file)],
             base=setting.base,
             checkpoint_dir=Path(folder) / "checkpoints",
+            hold_back=0,  # the same questions for all recipes
+            replay=0,
+            unanswerable_pairs=0,
         )
         args = FinetuneArguments(
             output_dir=str(Path(folder) / "training"),
