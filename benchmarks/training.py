@@ -53,7 +53,7 @@ from qa_engine.checkpoints import WindowSettings, read_manifest, sha256_of
 from qa_engine.errors import DataError, DuwenError
 from qa_engine.reader import BUNDLED, choose_device, cpu_computes_bfloat16
 from trainer.evaluate import asks_of, evaluate
-from trainer.finetune import SAMPLE, DataArguments, FinetuneArguments, SpanTrainer, finetune
+from trainer.finetune import SAMPLE_DEV, SAMPLE_TRAIN, DataArguments, FinetuneArguments, SpanTrainer, finetune
 from trainer.runs import keep_freed_memory, show_figures
 from trainer.squad import Example, load
 
@@ -423,8 +423,8 @@ def _table(report: dict[str, Any]) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description="Our trainer beside two others.")
-    parser.add_argument("--train", nargs="+", default=[str(SAMPLE / "train.json")], help="default: the sample")
-    parser.add_argument("--dev", nargs="+", default=[str(SAMPLE / "dev.json")], help="default: the sample's")
+    parser.add_argument("--train", nargs="+", default=[SAMPLE_TRAIN], help="default: the sample")
+    parser.add_argument("--dev", nargs="+", default=[SAMPLE_DEV], help="default: the sample's")
     parser.add_argument("--base", default=str(BUNDLED), help="default: the bundled checkpoint")
     parser.add_argument("--steps", type=int, default=64, help="batches of questions a round (default: 64)")
     parser.add_argument("--batch-size", type=int, default=12)

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "trainer" / "sample"
 SPLITS = ("train", "dev")
+FILES = (*SPLITS, "everyday")
 
 MAX_ANSWER_CHARACTERS = 40
 SHARED_RUN_CHARACTERS = 12
@@ -72,7 +73,7 @@ def everything_written() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", FILES)
 def test_every_answer_stands_where_its_start_says(split: str) -> None:
     misplaced = [
         (question.id, text)
@@ -129,14 +130,14 @@ def test_about_a_fifth_of_the_questions_is_unanswerable(split: str) -> None:
     assert 0.17 <= share <= 0.23
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", FILES)
 def test_the_card_tells_the_true_counts(split: str) -> None:
     impossible = sum(question.is_impossible for question in questions(split))
-    row = f"| `{split}.json` | {len(paragraphs(split))} | {len(questions(split))} | {impossible} |"
+    row = f"| `{split}.json` | {len(paragraphs(split))} | {len(questions(split)):,} | {impossible} |"
     assert row in (SAMPLE / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", FILES)
 def test_no_paragraph_is_asked_the_same_question_twice(split: str) -> None:
     for paragraph in paragraphs(split):
         repeated = [text for text, n in Counter(q.text for q in paragraph.questions).items() if n > 1]
@@ -165,7 +166,16 @@ def test_simplified_and_traditional_latin_and_emoji_are_all_there() -> None:
 def test_nothing_of_the_demo_is_in_the_data() -> None:
     demo_runs = runs((ROOT / "bot" / "demo.txt").read_text(encoding="utf-8"))
     assert demo_runs
-    assert [text for text in everything_written() if runs(text) & demo_runs] == []
+    everyday = [paragraph.context for paragraph in paragraphs("everyday")]
+    assert [text for text in [*everything_written(), *everyday] if runs(text) & demo_runs] == []
+
+
+def test_what_the_bundled_reader_is_measured_on_is_not_in_what_it_learned_from() -> None:
+    document = json.loads((ROOT / "benchmarks" / "everyday.json").read_text(encoding="utf-8"))
+    measured = [paragraph["context"] for article in document["data"] for paragraph in article["paragraphs"]]
+    assert len(measured) == 20
+    learned = {run for paragraph in paragraphs("everyday") for run in runs(paragraph.context)}
+    assert [context for context in measured if runs(context) & learned] == []
 
 
 @pytest.mark.parametrize("word", ["詹姆斯", "NBA", "篮球", "籃球", "图书馆", "圖書館"])
