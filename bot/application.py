@@ -17,13 +17,13 @@ from pydantic import SecretStr
 from telegram import BotCommandScope, BotCommandScopeChat, BotCommandScopeDefault, LinkPreviewOptions
 from telegram.constants import ParseMode
 from telegram.error import InvalidToken, TelegramError
-from telegram.ext import ApplicationBuilder, ContextTypes, Defaults, MessageHandler
-from telegram.ext.filters import TEXT, ChatType, StatusUpdate, UpdateType
+from telegram.ext import ApplicationBuilder, CallbackQueryHandler, ContextTypes, Defaults, MessageHandler
+from telegram.ext.filters import REPLY, TEXT, ChatType, StatusUpdate, UpdateType
 from telegram.request import BaseRequest, HTTPXRequest
 
 from bot import console
 from bot.errors import SettingsError
-from bot.handlers import asking, failing, introducing, operating, paragraphs
+from bot.handlers import asking, failing, introducing, judging, operating, paragraphs, permitting
 from bot.handlers.conversation import BotApplication, BotContext, IsCommand, Parts, ToMe
 from bot.settings import Settings
 from bot.store import Store
@@ -149,6 +149,8 @@ def add_handlers(application: BotApplication) -> None:
         (ToMe("append"), paragraphs.append),
         (ToMe("clear"), paragraphs.clear),
         (ToMe("ask"), asking.ask),
+        (ToMe("privacy"), permitting.privacy),
+        (ToMe("forget"), permitting.forget),
         (ToMe("status"), operating.status),
         (ToMe("reload"), operating.reload),
         (ToMe(explicit=True) | (ToMe() & in_private), introducing.unknown_command),
@@ -157,6 +159,15 @@ def add_handlers(application: BotApplication) -> None:
         (in_private & ~TEXT & ~StatusUpdate.ALL & UpdateType.MESSAGE, introducing.not_text),
     ):
         application.add_handler(MessageHandler(fitting, function))
+    # Before all others: a reply to the bot's own question is no question.
+    application.add_handler(MessageHandler(TEXT & REPLY & ~IsCommand(), judging.take_correction), group=-1)
+    for pattern, function in (
+        (judging.PRESSES, judging.pressed),
+        (permitting.LEARNING, permitting.learning_pressed),
+        (permitting.FORGETTING, permitting.forgetting_pressed),
+        (None, judging.unknown_button),
+    ):
+        application.add_handler(CallbackQueryHandler(function, pattern))
     application.add_error_handler(failing.report_error)
 
 

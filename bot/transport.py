@@ -22,7 +22,7 @@ RETRY_PAUSES_SECONDS = (0.5, 1, 2, 4, 8)
 TRIED_ONCE = ("getMe", "sendChatAction")  # whether there is a server at all; what is out of date in a moment
 MAX_POLL_PAUSE_SECONDS = 30
 POLL_SECONDS = 30
-ALLOWED_UPDATES = (Update.MESSAGE, Update.EDITED_MESSAGE)
+ALLOWED_UPDATES = (Update.MESSAGE, Update.EDITED_MESSAGE, Update.CALLBACK_QUERY)
 
 logger = logging.getLogger(__name__)
 

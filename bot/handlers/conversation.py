@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Self
 
-from telegram import Message, Update, User
+from telegram import InlineKeyboardMarkup, Message, Update, User
 from telegram.ext import Application, CallbackContext, ExtBot, filters
 
 from bot.replies import readable
@@ -40,17 +40,18 @@ class Parts:
 
 
 class BotContext(CallbackContext[ExtBot[int], dict[Any, Any], dict[Any, Any], Parts]):
-    """The second argument of every handler: the parts, and the message that is being handled."""
+    """The second argument of every handler: the parts, and the message that is handled or whose button was pressed."""
 
     message: Message
     texts: Texts
 
     @classmethod
     def from_update(cls, update: object, application: Application[Any, Any, Any, Any, Any, Any]) -> Self:
-        """Python-telegram-bot's hook; our handlers are only given updates with a message."""
+        """Python-telegram-bot's hook; of our handlers, only those of buttons may be given updates without a message."""
         context = super().from_update(update, application)
-        if isinstance(update, Update) and update.effective_message:
-            context.message = update.effective_message
+        if isinstance(update, Update):
+            if update.effective_message:
+                context.message = update.effective_message
             user = update.effective_user
             language = language_of(user.language_code if user else None)
             context.texts = texts_in(language)
@@ -67,9 +68,9 @@ class BotContext(CallbackContext[ExtBot[int], dict[Any, Any], dict[Any, Any], Pa
         user = self.message.from_user
         return user is not None and user.id in self.parts.settings.admin_user_ids
 
-    async def reply(self, html: str) -> Message:
+    async def reply(self, html: str, buttons: InlineKeyboardMarkup | None = None) -> Message:
         """Answer the message at hand."""
-        return await self.message.reply_text(html)
+        return await self.message.reply_text(html, reply_markup=buttons)
 
 
 BotApplication = Application[ExtBot[int], BotContext, dict[Any, Any], dict[Any, Any], Parts, None]

@@ -11,6 +11,8 @@ COMMANDS = {
     "append": N_("add to the paragraph"),
     "ask": N_("ask about the paragraph"),
     "clear": N_("delete the paragraph and all questions"),
+    "privacy": N_("what is kept, and whether it may teach the model"),
+    "forget": N_("delete all that is known of this chat"),
     "status": N_("the model, and what it has done"),
     "help": N_("how to use this bot"),
     "start": N_("what this bot is"),

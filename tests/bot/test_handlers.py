@@ -146,7 +146,9 @@ async def test_typing_is_not_shown_for_a_quick_answer(tmp_path: Path) -> None:
         await desk.say("/context 一。")
         await desk.say("谁？")
         assert "sendChatAction" not in dict(desk.request.calls)
-        assert desk.request.texts()[-1].startswith("<b>一</b>\nConfidence: 50%")
+        assert desk.request.texts()[-1] == (
+            "<b>一</b>\n\n<blockquote><b><u>一</u></b>。</blockquote>\nParagraph 1 · Confidence: fair (50%)"
+        )
 
 
 async def test_a_question_that_the_paragraph_does_not_answer_is_told_so_and_counts_as_answered(
