@@ -56,13 +56,8 @@ def parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", parents=[database], help="write what users corrected as a SQuAD 2.0 file")
     export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="such as corrections.json")
     export.add_argument("--since", type=_moment, metavar="TIME", help="only what was said since, such as 2026-11-23")
-    export.add_argument(
-        "--min-agreement",
-        type=int,
-        default=1,
-        metavar="N",
-        help="only answers that N users hold for right (default: 1)",
-    )
+    agreement = "only answers that N users hold for right (default: 1)"
+    export.add_argument("--min-agreement", type=int, default=1, metavar="N", help=agreement)
     return parser
 
 

@@ -36,6 +36,7 @@ class Call:
     parameters: dict[str, Any]
     seconds: float
     status: int
+    message_id: int | None = None
 
     @property
     def text(self) -> str:
@@ -62,14 +63,23 @@ class Refused(Exception):
     """What Telegram would answer with 400."""
 
 
+class NotModified(Refused):
+    """An edit that changes nothing: refused, but no fault of the bot's when a button is pressed twice."""
+
+
 @dataclass
 class BotApiServer:
-    """`running()` starts one. All waiting is for a condition, and fails after `WAIT_SECONDS`."""
+    """`running()` starts one. All waiting is for a condition, and fails after `WAIT_SECONDS`.
+
+    `shown` holds the messages as they stand now, after all edits, by their ids. `admins` are those of every group.
+    """
 
     calls: list[Call] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     url: str = ""
     token_is_revoked: bool = False
+    shown: dict[int, dict[str, Any]] = field(default_factory=dict)
+    admins: set[int] = field(default_factory=set)
     _updates: dict[int, dict[str, Any]] = field(default_factory=dict)
     _faults: defaultdict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     _ids: Iterator[int] = field(default_factory=lambda: count(1000))
@@ -88,6 +98,24 @@ class BotApiServer:
             number = next(self._ids)
             self._updates[number] = {"update_id": number, **update}
             self._changed.notify_all()
+
+    def press(self, message_id: int, label: str, user: dict[str, Any], chat: dict[str, Any]) -> Call:
+        """Press the button of that message whose label begins so; returns the bot's answer to it."""
+        message = self.shown[message_id]
+        rows = message.get("reply_markup", {}).get("inline_keyboard", [])
+        (data,) = (button["callback_data"] for row in rows for button in row if button["text"].startswith(label))
+        return self.press_data(message_id, data, user, chat)
+
+    def press_data(self, message_id: int, data: str, user: dict[str, Any], chat: dict[str, Any]) -> Call:
+        """A press as Telegram reports it; returns the bot's answer to it."""
+        number = str(next(self._ids))
+        text = plain_text(self.shown[message_id]["text"])
+        message = {"message_id": message_id, "date": int(time.time()), "chat": chat, "from": BOT, "text": text}
+        query = {"id": number, "from": user, "chat_instance": "1", "message": message, "data": data}
+        self.send_update({"callback_query": query})
+        return self.wait_for(
+            lambda call: call.method == "answerCallbackQuery" and call.parameters["callback_query_id"] == number
+        )
 
     def fail(self, method: str, *faults: Fault) -> None:
         """Let the next calls of `method` fail, one after the other."""
@@ -131,15 +159,17 @@ class BotApiServer:
                     self._changed.notify_all()
                 http.shutdown()
                 thread.join()
+            assert self.violations == []
 
     def take_fault(self, method: str) -> Fault | None:
         with self._changed:
             faults = self._faults[method]
             return faults.popleft() if faults else None
 
-    def record(self, method: str, parameters: dict[str, Any], status: int) -> None:
+    def record(self, method: str, parameters: dict[str, Any], status: int, result: object = None) -> None:
+        message_id = result.get("message_id") if isinstance(result, dict) else None
         with self._changed:
-            self.calls.append(Call(method, parameters, time.monotonic(), status))
+            self.calls.append(Call(method, parameters, time.monotonic(), status, message_id))
             self._changed.notify_all()
 
     def result(self, method: str, parameters: dict[str, Any]) -> object:
@@ -151,20 +181,34 @@ class BotApiServer:
                 return self._new_updates(parameters)
             case "sendMessage":
                 check_message(parameters)
-                chat = {"id": parameters["chat_id"], "type": "private", "first_name": "?"}
-                return {
-                    "message_id": next(self._ids),
-                    "date": int(time.time()),
-                    "chat": chat,
-                    "from": BOT,
-                    "text": plain_text(parameters["text"]),
-                }
+                return self._message(next(self._ids), parameters)
+            case "editMessageText":
+                check_message(parameters)
+                before = self.shown[parameters["message_id"]]
+                if all(before.get(name) == parameters.get(name) for name in ("text", "reply_markup")):
+                    raise NotModified("message is not modified")
+                return self._message(parameters["message_id"], parameters)
+            case "answerCallbackQuery":
+                if len(parameters.get("text", "")) > 200:
+                    raise Refused("MESSAGE_TOO_LONG")
+                return True
+            case "getChatMember":
+                user = {"id": parameters["user_id"], "is_bot": False, "first_name": "?"}
+                if user["id"] in self.admins:
+                    return {"status": "creator", "user": user, "is_anonymous": False}
+                return {"status": "member", "user": user}
             case "setMyCommands":
                 check_commands(parameters["commands"])
                 return True
             case "deleteWebhook" | "sendChatAction":
                 return True
         raise KeyError(method)
+
+    def _message(self, message_id: int, parameters: dict[str, Any]) -> dict[str, Any]:
+        self.shown[message_id] = parameters
+        chat = {"id": parameters["chat_id"], "type": "private", "first_name": "?"}
+        text = plain_text(parameters["text"])
+        return {"message_id": message_id, "date": int(time.time()), "chat": chat, "from": BOT, "text": text}
 
     def _new_updates(self, parameters: dict[str, Any]) -> list[dict[str, Any]]:
         with self._changed:
@@ -190,7 +234,7 @@ def handler_for(server: BotApiServer) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             status, answer = self.answer(prefix, method, parameters, fault)
-            server.record(method, parameters, status)
+            server.record(method, parameters, status, answer.get("result"))
             payload = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(payload)))
@@ -210,6 +254,8 @@ def handler_for(server: BotApiServer) -> type[BaseHTTPRequestHandler]:
                 return fault.status, answer
             try:
                 return 200, {"ok": True, "result": server.result(method, parameters)}
+            except NotModified as error:
+                return 400, refusal(400, f"Bad Request: {error}")
             except Refused as error:
                 server.violations.append(f"{method} {parameters}: {error}")
                 return 400, refusal(400, f"Bad Request: {error}")
@@ -228,7 +274,7 @@ def is_sent(call: Call) -> bool:
 
 def decoded(name: str, value: str) -> Any:
     """A parameter's value: all but texts are JSON."""
-    if name in ("text", "parse_mode", "action", "language_code"):
+    if name in ("text", "parse_mode", "action", "language_code", "callback_query_id"):
         return value
     return json.loads(value)
 
@@ -273,8 +319,10 @@ def check_message(parameters: dict[str, Any]) -> None:
         raise Refused(f"message is too long: {units}")
     for row in parameters.get("reply_markup", {}).get("inline_keyboard", []):
         for button in row:
-            if len(button.get("callback_data", "").encode()) > 64:
+            if not 1 <= len(button.get("callback_data", "").encode()) <= 64:
                 raise Refused("BUTTON_DATA_INVALID")
+            if not button["text"].strip():
+                raise Refused("button text is empty")
 
 
 def check_commands(commands: list[dict[str, str]]) -> None:
