@@ -1,4 +1,4 @@
-"""`make learn-demo`: from 30 corrections to a checkpoint that an engine takes up; here a small model and a few steps."""
+"""`make learn-demo`: from 30 corrections to a checkpoint that an engine takes up; a small model and few steps here."""
 
 import json
 import os
