@@ -16,8 +16,9 @@ from bot.errors import BotError
 from bot.store import Judgement, Verdict
 from qa_engine.scripts import folded
 
-EDGES = " \t\r\n\u3000。，、；：！？.,;:!?“”‘’「」『』\"'（）()《》"
-"""What people write around an answer, and the text does not have there."""
+MARKS = " \t\r\n\u3000。，、；：！？"
+EDGES = MARKS + ".,;:!?“”‘’「」『』\"'（）()《》"
+"""What people write around an answer: marks are never a part of it, quotes and brackets may be."""
 
 Span = tuple[int, int]
 
@@ -35,9 +36,10 @@ class Example:
 def located(context: str, words: str, near: int) -> Span | None:
     """Where `words` stand in `context`: the occurrence nearest to character `near`; None where there is none.
 
-    Sought as they are, then whatever the script, width and case, then without the punctuation around them.
+    Sought without the marks around them, then without quotes and brackets; first as they are, then whatever their
+    script, width and case.
     """
-    for sought in (words.strip(), words.strip(EDGES)):
+    for sought in (words.strip(MARKS), words.strip(EDGES)):
         for form in (str, folded):
             if starts := list(_occurrences(form(context), form(sought))):
                 start = min(starts, key=lambda start: abs(start - near))

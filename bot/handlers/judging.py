@@ -18,7 +18,7 @@ from bot.replies import answer_found, button_label, correction_kept, no_answer
 from bot.store import Correction, Question, Verdict
 from bot.texts import N_, Texts
 
-PRESSES = re.compile(r"(show|right|wrong|pick|absent):(\d{1,19}):(\d{1,2}|-)(w?)", re.ASCII)
+PRESSES = re.compile(r"(show|right|wrong|pick|absent):(\d{1,18}):(\d{1,2}|-)(w?)", re.ASCII)
 
 GONE = N_("That text has been deleted, and this answer with it. Please ask again.")
 WHICH = N_("<b>What is the right answer?</b> Reply to this message with words of the text, or choose:")

@@ -169,9 +169,10 @@ class Store:
             return None
         row, context = found
         candidates = tuple(Candidate(int(start), int(end), score) for start, end, score in row.candidates or [])
-        if not candidates and row.answer_start is not None:  # asked before candidates were kept
-            candidates = (Candidate(row.answer_start, row.answer_end, row.answer_score),)
-        return Question(row.id, _context(context), row.text, row.answer_start is not None, candidates)
+        given = _span(row.answer_start, row.answer_end)
+        if given and not candidates:  # asked before candidates were kept
+            candidates = (Candidate(*given, row.answer_score or 0.0),)
+        return Question(row.id, _context(context), row.text, given is not None, candidates)
 
     async def judge(
         self, question: Question, user_id: int, verdict: Verdict, correction: Correction | None = None

@@ -131,7 +131,10 @@ class TestButtons:
         told = server.press_data(answer, data, bob.user, bob.chat).parameters["text"]
         assert told.startswith("That text has been deleted")
 
-    @pytest.mark.parametrize("data", ["show:1", "show:99999999999999999999:0", "wrong:1:99", "nonsense", "📌" * 16])
+    @pytest.mark.parametrize(
+        "data",
+        ["show:1", "show:999999999999999999:0", "show:99999999999999999999:0", "wrong:1:99", "nonsense", "📌" * 16],
+    )
     def test_a_button_that_nobody_made_is_answered(self, alice: Person, data: str) -> None:
         answer = asked(alice, HEIGHT)
         assert "已被删除" in alice.server.press_data(answer, data, alice.user, alice.chat).parameters["text"]
