@@ -23,7 +23,18 @@ from telegram.request import BaseRequest, HTTPXRequest
 
 from bot import console
 from bot.errors import SettingsError
-from bot.handlers import asking, failing, files, introducing, library, limiting, operating, paragraphs
+from bot.handlers import (
+    asking,
+    failing,
+    files,
+    introducing,
+    judging,
+    library,
+    limiting,
+    operating,
+    paragraphs,
+    permitting,
+)
 from bot.handlers.conversation import BotApplication, BotContext, IsCommand, Parts, RepliesToFile, RepliesToMe, ToMe
 from bot.settings import Settings
 from bot.store import Store
@@ -154,6 +165,8 @@ def add_handlers(application: BotApplication) -> None:
         (ToMe("clear"), paragraphs.clear),
         (ToMe("contexts"), library.contexts),
         (ToMe("ask"), asking.ask),
+        (ToMe("privacy"), permitting.privacy),
+        (ToMe("forget"), permitting.forget),
         (ToMe("status"), operating.status),
         (ToMe("reload"), operating.reload),
         (ToMe(explicit=True) | (ToMe() & in_private), introducing.unknown_command),
@@ -165,7 +178,14 @@ def add_handlers(application: BotApplication) -> None:
         (in_private & ~TEXT & ~StatusUpdate.ALL & UpdateType.MESSAGE, introducing.not_text),
     ):
         application.add_handler(MessageHandler(fitting, function))
-    application.add_handler(CallbackQueryHandler(library.tap, library.BUTTON))
+    for pattern, tapped in (
+        (library.BUTTON, library.tap),
+        (judging.PRESSES, judging.pressed),
+        (permitting.LEARNING, permitting.learning_pressed),
+        (permitting.FORGETTING, permitting.forgetting_pressed),
+        (None, judging.unknown_button),
+    ):
+        application.add_handler(CallbackQueryHandler(tapped, pattern))
     for_me = in_private | ToMe() | ToMe(in_caption=True) | RepliesToMe()
     application.add_handler(MessageHandler(for_me & ~StatusUpdate.ALL, limiting.slow_down), BEFORE_ALL)
     application.add_handler(CallbackQueryHandler(limiting.slow_down_taps), BEFORE_ALL)

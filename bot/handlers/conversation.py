@@ -55,17 +55,18 @@ class Parts:
 
 
 class BotContext(CallbackContext[ExtBot[int], dict[Any, Any], dict[Any, Any], Parts]):
-    """The second argument of every handler: the parts, and the message that is being handled."""
+    """The second argument of every handler: the parts, and the message that is handled or whose button was pressed."""
 
     message: Message
     texts: Texts
 
     @classmethod
     def from_update(cls, update: object, application: Application[Any, Any, Any, Any, Any, Any]) -> Self:
-        """Python-telegram-bot's hook; our handlers are only given updates with a message."""
+        """Python-telegram-bot's hook; of our handlers, only those of buttons may be given updates without a message."""
         context = super().from_update(update, application)
-        if isinstance(update, Update) and update.effective_message:
-            context.message = update.effective_message
+        if isinstance(update, Update):
+            if update.effective_message:
+                context.message = update.effective_message
             user = update.effective_user
             language = language_of(user.language_code if user else None)
             context.texts = texts_in(language)

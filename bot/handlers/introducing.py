@@ -12,6 +12,8 @@ COMMANDS = {
     "contexts": N_("the texts that are kept: switch, rename, delete"),
     "ask": N_("ask about the paragraph"),
     "clear": N_("delete the paragraph and all questions"),
+    "privacy": N_("what is kept, and whether it may teach the model"),
+    "forget": N_("delete all that is known of this chat"),
     "status": N_("the model, and what it has done"),
     "help": N_("how to use this bot"),
     "start": N_("what this bot is"),

@@ -1,11 +1,36 @@
-"""The bot's memory: which paragraph each chat has set, and what was asked about it.
+"""The bot's memory: which paragraph each chat has set, what was asked about it, and what users say of the answers.
 
 `Store` holds every query; `bot.store.migrating` brings a database up to date before a `Store` uses it. Rows,
 SQL and SQLAlchemy's errors stay inside: callers get the values of `bot.store.records` and errors of the
 `StoreError` family. What a command means, and how long a paragraph may be, is decided by the callers.
 """
 
-from bot.store.records import Author, Chat, Cleared, Context, Listed
+from bot.store.records import (
+    Author,
+    Candidate,
+    Chat,
+    Cleared,
+    Context,
+    Correction,
+    Forgotten,
+    Judgement,
+    Listed,
+    Question,
+    Verdict,
+)
 from bot.store.store import Store
 
-__all__ = ["Author", "Chat", "Cleared", "Context", "Listed", "Store"]
+__all__ = [
+    "Author",
+    "Candidate",
+    "Chat",
+    "Cleared",
+    "Context",
+    "Correction",
+    "Forgotten",
+    "Judgement",
+    "Listed",
+    "Question",
+    "Store",
+    "Verdict",
+]

@@ -1,4 +1,4 @@
-"""The tables, as SQLAlchemy rows: chats, their contexts, the questions asked about each context.
+"""The tables, as SQLAlchemy rows: chats, their contexts, the questions about each context, the verdicts on these.
 
 The history that makes these tables stands in alembic/; a test holds the two together.
 """
@@ -6,7 +6,7 @@ The history that makes these tables stands in alembic/; a test holds the two tog
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Float, ForeignKey, Index, Integer, MetaData, Text
+from sqlalchemy import JSON, BigInteger, Boolean, DateTime, Dialect, Float, ForeignKey, Index, Integer, MetaData, Text
 from sqlalchemy import text as sql_text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -61,6 +61,7 @@ class Row(DeclarativeBase):
         datetime: UtcDateTime,
         int: BigInteger,
         float: Float,
+        bool: Boolean,
     }
 
 
@@ -131,6 +132,7 @@ class QuestionRow(Row):
     answer_start: Mapped[int | None]  # in characters of the context's text, as is answer_end
     answer_end: Mapped[int | None]
     answer_score: Mapped[float | None]
+    candidates: Mapped[list[list[float]] | None] = mapped_column(JSON)  # [start, end, score], best first
     no_answer_score: Mapped[float]
     checkpoint: Mapped[str]
     latency_ms: Mapped[float]
@@ -138,3 +140,30 @@ class QuestionRow(Row):
     asked_at: Mapped[datetime]
 
     __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class FeedbackRow(Row):
+    """What one user last said of the answer to a question. `correct_start` is null where the text does not say so."""
+
+    __tablename__ = "feedback"
+
+    question_id: Mapped[int] = mapped_column(
+        RowId, ForeignKey("questions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    user_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    verdict: Mapped[str]
+    correct_text: Mapped[str | None]
+    correct_start: Mapped[int | None]  # in characters of the context's text, as is correct_end
+    correct_end: Mapped[int | None]
+    prompt_message_id: Mapped[int | None] = mapped_column(index=True)  # the message that asks for the right answer
+    at: Mapped[datetime]
+
+
+class LearningRow(Row):
+    """Whether a chat's texts may teach, where it has said so. No key of `chats`: the choice outlives a /clear."""
+
+    __tablename__ = "learning"
+
+    chat_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    is_allowed: Mapped[bool]
+    at: Mapped[datetime]

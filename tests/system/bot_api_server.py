@@ -36,6 +36,7 @@ class Call:
     parameters: dict[str, Any]
     seconds: float
     status: int
+    message_id: int | None = None
 
     @property
     def text(self) -> str:
@@ -62,19 +63,26 @@ class Refused(Exception):
     """What Telegram would answer with 400."""
 
 
+class NotModified(Refused):
+    """An edit that changes nothing: refused, but no fault of the bot's when a button is pressed twice."""
+
+
 @dataclass
 class BotApiServer:
-    """`running()` starts one. All waiting is for a condition, and fails after `WAIT_SECONDS`."""
+    """`running()` starts one. All waiting is for a condition, and fails after `WAIT_SECONDS`.
+
+    `messages`: what each message of the bot shows by now, as the parameters of its last sending or editing.
+    `files`: what can be downloaded, by file id; a number stands for that many zeros. `group_admins`: chat and user.
+    """
 
     calls: list[Call] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     url: str = ""
     token_is_revoked: bool = False
     messages: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """What each message of the bot shows by now: the parameters of its last sending or editing."""
     files: dict[str, bytes | int] = field(default_factory=dict)
-    """What can be downloaded, by file id; a number stands for that many zeros."""
     delivered: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    group_admins: set[tuple[int, int]] = field(default_factory=set)
     _updates: dict[int, dict[str, Any]] = field(default_factory=dict)
     _faults: defaultdict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     _ids: Iterator[int] = field(default_factory=lambda: count(1000))
@@ -101,6 +109,12 @@ class BotApiServer:
         if announced_bytes is None:
             announced_bytes = data if isinstance(data, int) else len(data)
         return {"file_id": file_id, "file_unique_id": file_id, "file_name": name, "file_size": announced_bytes}
+
+    def press(self, user: dict[str, Any], message_id: int, label: str, chat: dict[str, Any]) -> Call:
+        """Tap the button of that message whose label begins so; returns how the bot acknowledged it."""
+        rows = self.messages[message_id].get("reply_markup", {}).get("inline_keyboard", [])
+        (data,) = (button["callback_data"] for row in rows for button in row if button["text"].startswith(label))
+        return self.tap(user, message_id, data, chat)
 
     def tap(self, user: dict[str, Any], message_id: int, data: str, chat: dict[str, Any], **more: Any) -> Call:
         """Tap a button of a message of the bot; returns how the bot acknowledged it."""
@@ -154,15 +168,17 @@ class BotApiServer:
                     self._changed.notify_all()
                 http.shutdown()
                 thread.join()
+            assert self.violations == []
 
     def take_fault(self, method: str) -> Fault | None:
         with self._changed:
             faults = self._faults[method]
             return faults.popleft() if faults else None
 
-    def record(self, method: str, parameters: dict[str, Any], status: int) -> None:
+    def record(self, method: str, parameters: dict[str, Any], status: int, result: object = None) -> None:
+        message_id = result.get("message_id") if isinstance(result, dict) else None
         with self._changed:
-            self.calls.append(Call(method, parameters, time.monotonic(), status))
+            self.calls.append(Call(method, parameters, time.monotonic(), status, message_id))
             self._changed.notify_all()
 
     def result(self, method: str, parameters: dict[str, Any]) -> object:
@@ -181,7 +197,7 @@ class BotApiServer:
                 if before is None:
                     raise Refused("message to edit not found")
                 if all(before.get(name) == parameters.get(name) for name in ("text", "reply_markup")):
-                    raise Refused("message is not modified")
+                    raise NotModified("message is not modified")
                 return self._shown(parameters["message_id"], parameters)
             case "answerCallbackQuery":
                 if len(parameters.get("text", "")) > 200:
@@ -191,6 +207,8 @@ class BotApiServer:
                 if parameters["file_id"] not in self.files:
                     raise Refused("invalid file_id")
                 return dict.fromkeys(("file_id", "file_unique_id", "file_path"), parameters["file_id"])
+            case "getChatMember":
+                return self._member(parameters)
             case "setMyCommands":
                 check_commands(parameters["commands"])
                 return True
@@ -208,6 +226,12 @@ class BotApiServer:
             "from": BOT,
             "text": plain_text(parameters["text"]),
         }
+
+    def _member(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        user = {"id": parameters["user_id"], "is_bot": False, "first_name": "?"}
+        if (parameters["chat_id"], parameters["user_id"]) in self.group_admins:
+            return {"status": "creator", "user": user, "is_anonymous": False}
+        return {"status": "member", "user": user}
 
     def _new_updates(self, parameters: dict[str, Any]) -> list[dict[str, Any]]:
         with self._changed:
@@ -233,7 +257,7 @@ def handler_for(server: BotApiServer) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             status, answer = self.answer(prefix, method, parameters, fault)
-            server.record(method, parameters, status)
+            server.record(method, parameters, status, answer.get("result"))
             payload = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(payload)))
@@ -270,6 +294,8 @@ def handler_for(server: BotApiServer) -> type[BaseHTTPRequestHandler]:
                 return fault.status, answer
             try:
                 return 200, {"ok": True, "result": server.result(method, parameters)}
+            except NotModified as error:
+                return 400, refusal(400, f"Bad Request: {error}")
             except Refused as error:
                 server.violations.append(f"{method} {parameters}: {error}")
                 return 400, refusal(400, f"Bad Request: {error}")
@@ -333,8 +359,10 @@ def check_message(parameters: dict[str, Any]) -> None:
         raise Refused(f"message is too long: {units}")
     for row in parameters.get("reply_markup", {}).get("inline_keyboard", []):
         for button in row:
-            if len(button.get("callback_data", "").encode()) > 64:
+            if not 1 <= len(button.get("callback_data", "").encode()) <= 64:
                 raise Refused("BUTTON_DATA_INVALID")
+            if not button["text"].strip():
+                raise Refused("button text is empty")
 
 
 def check_commands(commands: list[dict[str, str]]) -> None:
