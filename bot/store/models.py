@@ -1,4 +1,4 @@
-"""The tables, as SQLAlchemy rows: chats, their contexts, the questions asked about each context.
+"""The tables, as SQLAlchemy rows: chats, their contexts, the questions asked about each context; users; chat settings.
 
 The history that makes these tables stands in alembic/; a test holds the two together.
 """
@@ -125,3 +125,23 @@ class QuestionRow(Row):
     asked_at: Mapped[datetime]
 
     __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class UserRow(Row):
+    """A user who has chosen a language; null again for the one of their Telegram."""
+
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # Telegram's own
+    language: Mapped[str | None]
+
+
+class ChatSettingsRow(Row):
+    """What holds for a chat whatever it reads: it outlives /clear, and may be there before any context."""
+
+    __tablename__ = "chat_settings"
+
+    chat_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # Telegram's own
+    only_admins_set: Mapped[bool] = mapped_column(default=False)
+    left_at: Mapped[datetime | None]
+    refused_at: Mapped[datetime | None]

@@ -4,19 +4,19 @@ Whatever changes a chat first writes that chat's row. PostgreSQL then makes othe
 wait, SQLite all others, so that what the transaction reads stays true until it commits.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import CursorResult, Delete, Update, delete, func, make_url, select, update
+from sqlalchemy import ColumnElement, CursorResult, Delete, Insert, Update, delete, func, make_url, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from bot.errors import ContextTooLong
 from bot.store.connecting import open_engine, reported
-from bot.store.models import ChatRow, ContextRow, QuestionRow, storable
-from bot.store.records import Author, Chat, Cleared, Context
+from bot.store.models import ChatRow, ChatSettingsRow, ContextRow, QuestionRow, Row, UserRow, storable
+from bot.store.records import Author, Chat, Cleared, Context, Standing
 
 if TYPE_CHECKING:  # importing it means importing torch
     from qa_engine import Answer
@@ -143,6 +143,7 @@ class Store:
         """
         async with self._transaction() as session:
             now = datetime.now(UTC)
+            await _move_settings(session, old_chat_id, new_chat_id)
             if not await _hold(session, old_chat_id, now):
                 return
             old = await session.get_one(ChatRow, old_chat_id)
@@ -153,6 +154,43 @@ class Store:
                 move = update(kept).where(kept.chat_id == old_chat_id)
                 await session.execute(move.values(chat_id=new_chat_id))
             await session.delete(old)
+
+    async def standing(self, user_id: int | None, chat_id: int | None) -> Standing:
+        """The user's language and whether the bot has left the chat; what is not known is None."""
+        async with self._transaction() as session:
+            language = select(UserRow.language).where(UserRow.id == user_id)
+            left_at = select(ChatSettingsRow.left_at).where(ChatSettingsRow.chat_id == chat_id)
+            return Standing(
+                (await session.execute(language)).scalar_one_or_none(),
+                (await session.execute(left_at)).scalar_one_or_none(),
+            )
+
+    async def set_language(self, user_id: int, language: str | None) -> None:
+        """Keep the language that a user chose; None for the one of their Telegram."""
+        async with self._transaction() as session:
+            await _upsert(session, UserRow, {"id": user_id}, {"language": language})
+
+    async def only_admins_set(self, chat_id: int) -> bool:
+        """Whether only the chat's admins may set and clear its paragraph; at first, everyone may."""
+        query = select(ChatSettingsRow.only_admins_set).where(ChatSettingsRow.chat_id == chat_id)
+        async with self._transaction() as session:
+            return bool((await session.execute(query)).scalar_one_or_none())
+
+    async def let_only_admins_set(self, chat_id: int, only_admins_set: bool) -> None:
+        async with self._transaction() as session:
+            await _upsert(session, ChatSettingsRow, {"chat_id": chat_id}, {"only_admins_set": only_admins_set})
+
+    async def note_membership(self, chat_id: int, left_at: datetime | None) -> None:
+        """Keep when the bot was removed from the chat; None when it is there."""
+        async with self._transaction() as session:
+            await _upsert(session, ChatSettingsRow, {"chat_id": chat_id}, {"left_at": left_at})
+
+    async def refuse_once(self, chat_id: int) -> bool:
+        """Note that the chat is being told that the bot is not for it; False where it was told before."""
+        changed = {"refused_at": datetime.now(UTC)}
+        async with self._transaction() as session:
+            is_new = ChatSettingsRow.refused_at.is_(None)
+            return await _upsert(session, ChatSettingsRow, {"chat_id": chat_id}, changed, where=is_new) == 1
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncSession]:
@@ -170,6 +208,30 @@ async def _enter(session: AsyncSession, chat: Chat, now: datetime) -> None:
         .values(id=chat.id, created_at=now, **known)
         .on_conflict_do_update(index_elements=[ChatRow.id], set_=known)
     )
+
+
+async def _upsert(
+    session: AsyncSession,
+    table: type[Row],
+    key: dict[str, int],
+    changed: Mapping[str, object],
+    where: ColumnElement[bool] | None = None,
+) -> int:
+    """Write a row, new or not, but an old one only `where` that holds. How many rows were written: 0 or 1."""
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    statement = insert(table).values(**key, **changed)
+    statement = statement.on_conflict_do_update(index_elements=list(key), set_=changed, where=where)
+    return await _count(session, statement)
+
+
+async def _move_settings(session: AsyncSession, old_chat_id: int, new_chat_id: int) -> None:
+    old = await session.get(ChatSettingsRow, old_chat_id)
+    if old is None:
+        return
+    if await session.get(ChatSettingsRow, new_chat_id) is None:
+        session.add(ChatSettingsRow(chat_id=new_chat_id, only_admins_set=old.only_admins_set))
+    await session.delete(old)
+    await session.flush()
 
 
 async def _hold(session: AsyncSession, chat_id: int, now: datetime) -> bool:
@@ -211,5 +273,5 @@ def _context(row: ContextRow) -> Context:
     return Context(row.id, row.chat_id, row.text, author, row.message_id, row.set_at)
 
 
-async def _count(session: AsyncSession, statement: Update | Delete) -> int:
+async def _count(session: AsyncSession, statement: Update | Delete | Insert) -> int:
     return cast("CursorResult[Any]", await session.execute(statement)).rowcount
