@@ -14,27 +14,38 @@ from typing import cast
 
 from anyio.from_thread import start_blocking_portal
 from pydantic import SecretStr
-from telegram import BotCommandScope, BotCommandScopeChat, BotCommandScopeDefault, LinkPreviewOptions
+from telegram import LinkPreviewOptions, Update
 from telegram.constants import ParseMode
 from telegram.error import InvalidToken, TelegramError
-from telegram.ext import ApplicationBuilder, ContextTypes, Defaults, MessageHandler
+from telegram.ext import (
+    ApplicationBuilder,
+    CallbackQueryHandler,
+    ChatMemberHandler,
+    ContextTypes,
+    Defaults,
+    InlineQueryHandler,
+    MessageHandler,
+    TypeHandler,
+)
 from telegram.ext.filters import TEXT, ChatType, StatusUpdate, UpdateType
 from telegram.request import BaseRequest, HTTPXRequest
 
 from bot import console
 from bot.errors import SettingsError
-from bot.handlers import asking, failing, introducing, operating, paragraphs
-from bot.handlers.conversation import BotApplication, BotContext, IsCommand, Parts, ToMe
+from bot.handlers import admitting, asking, choosing, failing, inline, introducing, operating, paragraphs
+from bot.handlers.conversation import BotApplication, BotContext, IsCommand, Mentioned, Parts, ToMe
 from bot.settings import Settings
 from bot.store import Store
 from bot.store.migrating import migrate
-from bot.texts import CHINESE, ENGLISH, language_of, texts_in
+from bot.texts import language_of, texts_in
 from bot.transport import OrderInChat, PatientRateLimiter, Polling
 from qa_engine import Engine
 from qa_engine.reloading import Change, CheckpointWatcher, load_newest
 
 MAX_CONNECT_PAUSE_SECONDS = 60
 REQUEST_SECONDS = 10
+FIRST = -1
+"""The group of the handler that lets updates through to all others."""
 
 logger = logging.getLogger(__name__)
 
@@ -144,33 +155,36 @@ def add_handlers(application: BotApplication) -> None:
     for fitting, function in (
         (ToMe("start"), introducing.start),
         (ToMe("help"), introducing.help_),
-        (ToMe("context"), paragraphs.set_or_show_context),
+        (ToMe("context"), choosing.if_permitted(paragraphs.set_or_show_context)),
         (ToMe("append") & UpdateType.EDITED_MESSAGE, paragraphs.edited_append),
-        (ToMe("append"), paragraphs.append),
-        (ToMe("clear"), paragraphs.clear),
+        (ToMe("append"), choosing.if_permitted(paragraphs.append)),
+        (ToMe("clear"), choosing.if_permitted(paragraphs.clear)),
         (ToMe("ask"), asking.ask),
+        (ToMe("language"), choosing.language),
+        (ToMe("settings"), choosing.settings),
         (ToMe("status"), operating.status),
         (ToMe("reload"), operating.reload),
         (ToMe(explicit=True) | (ToMe() & in_private), introducing.unknown_command),
         (StatusUpdate.MIGRATE, paragraphs.follow_migration),
-        (TEXT & in_private & ~IsCommand(), asking.ask),
+        (((TEXT & in_private) | Mentioned()) & ~IsCommand(), asking.ask),
         (in_private & ~TEXT & ~StatusUpdate.ALL & UpdateType.MESSAGE, introducing.not_text),
     ):
         application.add_handler(MessageHandler(fitting, function))
+    application.add_handler(TypeHandler(Update, admitting.admit), group=FIRST)
+    application.add_handler(CallbackQueryHandler(choosing.choose_language, f"^{choosing.LANGUAGE_BUTTON}"))
+    application.add_handler(CallbackQueryHandler(choosing.choose_settings, f"^{choosing.SETTINGS_BUTTON}"))
+    application.add_handler(InlineQueryHandler(inline.answer_inline))
+    application.add_handler(ChatMemberHandler(admitting.follow_membership, ChatMemberHandler.MY_CHAT_MEMBER))
     application.add_error_handler(failing.report_error)
 
 
 async def offer_commands(application: BotApplication) -> None:
-    """Fill Telegram's command menu, for admins with their commands. A menu that stays empty stops nothing."""
-    scopes: dict[BotCommandScope, bool] = {BotCommandScopeDefault(): False}
-    scopes |= {BotCommandScopeChat(user_id): True for user_id in application.bot_data.settings.admin_user_ids}
-    for scope, is_admin in scopes.items():
-        for language_code, language in ((None, ENGLISH), ("zh", CHINESE)):
-            menu = list(introducing.commands(texts_in(language), for_admin=is_admin).items())
-            try:
-                await application.bot.set_my_commands(menu, scope, language_code)
-            except TelegramError as error:
-                logger.warning("no command menu for %s: %s", scope.to_dict(), error)
+    """Fill what Telegram shows of the bot, and for those who run it a menu with their commands."""
+    bot, parts = application.bot, application.bot_data
+    await introducing.offer_commands(bot)
+    for user_id in parts.settings.admin_user_ids:
+        chosen = (await parts.store.standing(user_id, None)).language
+        await introducing.offer_commands_to(bot, user_id, chosen, is_admin=True)
 
 
 async def _connect(application: BotApplication) -> None:
