@@ -53,7 +53,7 @@ async def language(update: Update, context: BotContext) -> None:
         return
     wanted = payload(context.message).strip().casefold()
     named = [known for known, name in LANGUAGES.items() if wanted in (known.casefold(), name.casefold())]
-    if named:
+    if named and context.message.sender_chat is None:  # all anonymous admins on Telegram are one user
         await _speak(context, user, named[0], in_private=context.message.chat.type == Chat.PRIVATE)
     await context.message.reply_text(
         context.texts.gettext("Which language shall I speak with you?"),

@@ -7,8 +7,9 @@ A conversation is a TOML file in conversations/: `title` and `language` (and `gr
     presses = "English"       the button with this text, below the last message that has it
     hidden = true             played, but not shown
 
-The bot runs with its bundled checkpoint against the Bot API server of the tests. What it sends is recorded as it is, the
-last version of what it edits; only the times are made up. `python -m docs.pictures.record NAME ...`; no name: all.
+The bot runs with its bundled checkpoint against the Bot API server of the tests. What it sends is recorded as it is,
+in the last version where it was edited; only the times are made up.
+`python -m docs.pictures.record NAME ...` plays those named, or all.
 """
 
 import json

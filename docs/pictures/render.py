@@ -27,11 +27,12 @@ _NAME_COLOURS = ("#c03d33", "#4fad2d", "#d09306", "#168acd", "#8544d6")
 
 STYLE = """
 * { box-sizing: border-box; margin: 0; }
-body { width: 500px; background: #c6d9b7; font: 16px/1.42 "Noto Sans CJK SC", "Noto Color Emoji", sans-serif; color: #111; }
+body { width: 500px; background: #c6d9b7; font: 16px/1.42 "Noto Sans CJK SC", "Noto Color Emoji", sans-serif;
+  color: #111; }
 body:lang(zh-Hant) { font-family: "Noto Sans CJK TC", "Noto Color Emoji", sans-serif; }
 header { display: flex; gap: 12px; align-items: center; padding: 10px 16px; background: #517da2; color: #fff; }
-header i { width: 42px; height: 42px; border-radius: 50%; background: #fff; color: #517da2; font: 700 22px/42px "Noto Sans CJK SC";
-  text-align: center; }
+header i { width: 42px; height: 42px; border-radius: 50%; background: #fff; color: #517da2;
+  font: 700 22px/42px "Noto Sans CJK SC"; text-align: center; }
 header b { display: block; font-size: 17px; line-height: 1.25; }
 header small { font-size: 13px; color: #cfe0ee; }
 main { padding: 10px 12px 14px; display: flex; flex-direction: column; }
@@ -50,10 +51,12 @@ time { position: absolute; right: 10px; bottom: 4px; font-size: 11.5px; color: #
 .you .reply { border-color: #4fae4e; background: #4fae4e18; }
 .reply b { display: block; color: #3390ec; }
 .you .reply b { color: #4fae4e; }
-.reply span { display: block; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; max-width: 350px; color: #333; }
+.reply span { display: block; white-space: nowrap; overflow: hidden; text-overflow: ellipsis;
+  max-width: 350px; color: #333; }
 .text a { color: #2481cc; }
-blockquote { position: relative; border-left: 3px solid #3390ec; background: #3390ec14; border-radius: 4px; padding: 4px 10px;
-  margin: 2px 0 14px; white-space: pre-wrap; }
+blockquote { position: relative; border-left: 3px solid #3390ec; background: #3390ec14; border-radius: 4px;
+  padding: 4px 10px; margin: 3px 0 5px; white-space: pre-wrap; }
+.quoted::after { display: block; width: auto; height: 13px; }
 blockquote u { text-decoration-thickness: 2px; text-underline-offset: 3px; }
 code { font: 15px "Noto Sans Mono CJK SC", monospace; color: #0f8a5f; }
 .buttons { display: flex; gap: 4px; margin-top: 4px; }
@@ -92,9 +95,11 @@ def bubble(message: dict[str, Any], said: dict[int, dict[str, Any]], *, in_group
         for row in message["buttons"]
     )
     reply = f'<div class="reply">{reply}</div>' if reply else ""
+    side, text_class = "you" if is_yours else "", "text quoted" if text.endswith("</blockquote>") else "text"
+    time = message["time"] + (" ✓✓" if is_yours else "")
     return (
-        f'<div class="message {"you" if is_yours else ""}"><div class="bubble">{name}{reply}'
-        f'<div class="text">{text}</div><time>{message["time"]}{" ✓✓" if is_yours else ""}</time></div>{rows}</div>'
+        f'<div class="message {side}"><div class="bubble">{name}{reply}'
+        f'<div class="{text_class}">{text}</div><time>{time}</time></div>{rows}</div>'
     )
 
 
