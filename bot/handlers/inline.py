@@ -49,16 +49,17 @@ async def answer_inline(update: Update, context: BotContext) -> None:
     query, latest = update.inline_query, context.parts.latest_queries
     if query is None:
         return
-    latest.begin(query)
+    typed = query.from_user.id, update.update_id
+    latest.begin(*typed)
     try:
         await asyncio.sleep(TYPED_ON_SECONDS)
-        if latest.is_outdated(query):
+        if not latest.is_latest(*typed):
             return
         found = await _found(query, context)
-        if latest.is_outdated(query):
+        if not latest.is_latest(*typed):
             return
     finally:
-        latest.end(query)
+        latest.end(*typed)
     try:
         if isinstance(found, str):
             button = InlineQueryResultsButton(context.texts.gettext(found), start_parameter=START_PARAMETER)

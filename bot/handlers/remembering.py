@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from time import monotonic
 
-from telegram import Bot, InlineQuery
+from telegram import Bot
 
 ADMIN_SECONDS = 60
 MAX_ADMINS_REMEMBERED = 10_000
@@ -30,17 +30,20 @@ class GroupAdmins:
 
 
 class LatestQueries:
-    """The latest inline query of each user who is typing one; others of theirs are outdated."""
+    """The latest update with an inline query of each user who is typing one; others of theirs are outdated.
+
+    Telegram numbers updates in their order; handlers that run at the same time begin in any.
+    """
 
     def __init__(self) -> None:
-        self._latest: dict[int, str] = {}
+        self._latest: dict[int, int] = {}
 
-    def begin(self, query: InlineQuery) -> None:
-        self._latest[query.from_user.id] = query.id
+    def begin(self, user_id: int, update_id: int) -> None:
+        self._latest[user_id] = max(update_id, self._latest.get(user_id, update_id))
 
-    def is_outdated(self, query: InlineQuery) -> bool:
-        return self._latest.get(query.from_user.id) != query.id
+    def is_latest(self, user_id: int, update_id: int) -> bool:
+        return self._latest.get(user_id) == update_id
 
-    def end(self, query: InlineQuery) -> None:
-        if not self.is_outdated(query):
-            del self._latest[query.from_user.id]
+    def end(self, user_id: int, update_id: int) -> None:
+        if self.is_latest(user_id, update_id):
+            del self._latest[user_id]
