@@ -54,11 +54,13 @@ async def language(update: Update, context: BotContext) -> None:
     wanted = payload(context.message).strip().casefold()
     named = [known for known, name in LANGUAGES.items() if wanted in (known.casefold(), name.casefold())]
     if named and context.message.sender_chat is None:  # all anonymous admins on Telegram are one user
-        await _speak(context, user, named[0], in_private=context.message.chat.type == Chat.PRIVATE)
+        await _speak(context, user, named[0])
     await context.message.reply_text(
         context.texts.gettext("Which language shall I speak with you?"),
         reply_markup=await _languages(context, user),
     )
+    if named and context.message.chat.type == Chat.PRIVATE:
+        await _offer_menu(context, user)
 
 
 async def choose_language(update: Update, context: BotContext) -> None:
@@ -68,8 +70,7 @@ async def choose_language(update: Update, context: BotContext) -> None:
         return
     chosen = query.data.removeprefix(LANGUAGE_BUTTON)
     if chosen in (*LANGUAGES, AUTOMATIC):
-        in_private = query.message is not None and query.message.chat.type == Chat.PRIVATE
-        await _speak(context, query.from_user, None if chosen == AUTOMATIC else chosen, in_private=in_private)
+        await _speak(context, query.from_user, None if chosen == AUTOMATIC else chosen)
     await answer_button(query, context.texts.gettext("From now on I speak English with you."))
     if _belongs_to(query.message, query.from_user):
         await _edit(
@@ -77,6 +78,8 @@ async def choose_language(update: Update, context: BotContext) -> None:
             context.texts.gettext("Which language shall I speak with you?"),
             await _languages(context, query.from_user),
         )
+    if query.message and query.message.chat.type == Chat.PRIVATE:
+        await _offer_menu(context, query.from_user)
 
 
 async def settings(update: Update, context: BotContext) -> None:
@@ -120,12 +123,15 @@ async def answer_button(query: CallbackQuery, text: str | None = None) -> None:
         logger.info("a button was pressed too long ago: %s", error)
 
 
-async def _speak(context: BotContext, user: User, chosen: str | None, *, in_private: bool) -> None:
+async def _speak(context: BotContext, user: User, chosen: str | None) -> None:
     await context.parts.store.set_language(user.id, chosen)
-    spoken = chosen or language_of(user.language_code)
-    context.speak(spoken, user)
-    if in_private:
-        await introducing.offer_commands_to(context.bot, user.id, spoken, is_admin=context.parts.is_admin(user))
+    context.speak(chosen or language_of(user.language_code), user)
+
+
+async def _offer_menu(context: BotContext, user: User) -> None:
+    """The menu of the user's private chat, in the language that is spoken there."""
+    is_admin = context.parts.is_admin(user)
+    await introducing.offer_commands_to(context.bot, user.id, context.language, is_admin=is_admin)
 
 
 async def _languages(context: BotContext, user: User) -> InlineKeyboardMarkup:

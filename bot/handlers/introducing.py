@@ -44,8 +44,8 @@ DESCRIPTION = N_(
 )
 SHORT_DESCRIPTION = N_("Answers questions about a Chinese text with the text's own words.")
 
-MENU_LANGUAGES = {"": ENGLISH, "zh": CHINESE}
-"""The languages of menus and descriptions by Telegram's code for them; "" is for all others."""
+MENU_LANGUAGES = {None: ENGLISH, "zh": CHINESE}
+"""The languages of menus and descriptions by Telegram's code for them; None is for all others."""
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def is_menu_theirs(user: User | None, language: str) -> bool:
     return language == (CHINESE if is_chinese else ENGLISH)
 
 
-async def _set_menu(bot: Bot, scope: BotCommandScope, code: str, described: dict[str, str]) -> None:
+async def _set_menu(bot: Bot, scope: BotCommandScope, code: str | None, described: dict[str, str]) -> None:
     """A menu that stays as it was stops nothing."""
     try:
         shown = await bot.get_my_commands(scope, code)
@@ -104,9 +104,6 @@ async def _set_menu(bot: Bot, scope: BotCommandScope, code: str, described: dict
 
 
 async def start(update: Update, context: BotContext) -> None:
-    user, chat = update.effective_user, context.message.chat
-    if user and chat.type == chat.PRIVATE and not is_menu_theirs(user, context.language):
-        await offer_commands_to(context.bot, user.id, context.language, is_admin=context.is_admin)
     await context.reply(
         context.texts.gettext(
             "<b>读问</b> answers questions about a paragraph with the paragraph's own words. "
@@ -116,6 +113,9 @@ async def start(update: Update, context: BotContext) -> None:
             "/help tells more."
         )
     )
+    user, chat = update.effective_user, context.message.chat
+    if user and chat.type == chat.PRIVATE and not is_menu_theirs(user, context.language):
+        await offer_commands_to(context.bot, user.id, context.language, is_admin=context.is_admin)
 
 
 async def help_(update: Update, context: BotContext) -> None:

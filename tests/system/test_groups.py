@@ -149,9 +149,12 @@ class TestLanguages:
 
     def test_who_reads_traditional_chinese_gets_a_menu_in_it(self, server: BotApiServer, bot: BotProcess) -> None:
         person = private_chat(server, "zh-hant")
-        person.asks("/start")
-        menus = [call for call in server.calls if call.method == "setMyCommands" and "設定" in str(call.parameters)]
-        assert {call.parameters["scope"]["chat_id"] for call in menus} >= {person.user["id"]}
+        person.says("/start")
+        chat = {"type": "chat", "chat_id": person.user["id"]}
+        menus = server.wait_for_many(
+            lambda call: call.parameters.get("scope") == chat and "commands" in call.parameters, 2
+        )
+        assert all("設定" in str(menu.parameters["commands"]) for menu in menus)
 
 
 class TestWhoMaySet:
