@@ -16,13 +16,14 @@ import json
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tests.system.bot_api_server import BOT, TOKEN, BotApiServer, is_sent
+from tests.system.bot_api_server import BOT, TOKEN, BotApiServer, plain_text
 from tests.system.bot_process import started
 
 FOLDER = Path(__file__).parent
@@ -36,6 +37,7 @@ class RecordingServer(BotApiServer):
     """The tests' server, which also keeps every message by its id."""
 
     messages: dict[int, dict[str, Any]] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=lambda: count(100))
 
     def result(self, method: str, parameters: dict[str, Any]) -> object:
         result = super().result(method, parameters)
@@ -64,7 +66,8 @@ class Recording:
         self._users: dict[str, dict[str, Any]] = {}
         self._chat: dict[str, Any] = {"id": self._user(YOU)["id"], "type": "private", "first_name": YOU}
         if self._is_group:
-            self._chat = {"id": -1_001_000_000_001, "type": "supergroup", "title": conversation["title"]}
+            number = -1_001_000_000_000 - next(server.numbers)
+            self._chat = {"id": number, "type": "supergroup", "title": conversation["title"]}
         self._shown: list[int] = []
 
     def play(self, turn: dict[str, Any]) -> None:
@@ -88,21 +91,24 @@ class Recording:
         return {**heading, "messages": shown}
 
     def _user(self, name: str) -> dict[str, Any]:
-        user = {"id": 100 + len(self._users), "is_bot": False, "first_name": name}
-        return self._users.setdefault(name, user | {"language_code": self._conversation["language"]})
+        if name not in self._users:
+            user = {"id": next(self._server.numbers), "is_bot": False, "first_name": name}
+            self._users[name] = user | {"language_code": self._conversation["language"]}
+        return self._users[name]
 
     def _say(self, user: dict[str, Any], text: str, *, is_reply: bool, who: str) -> None:
         more: dict[str, Any] = {}
         if is_reply:
             number = max(number for number, message in self._server.messages.items() if message["from"] == "bot")
             more["reply_to_message"] = self._message(number)
-        number = self._server.send(**{"from": user, "chat": self._chat, "text": text}, **more)
+        number = next(self._server.numbers)
         self._server.messages[number] = {
             "from": "you" if who == YOU else who,
             "html": escape(text, quote=False),
             "buttons": [],
             "replies_to": more["reply_to_message"]["message_id"] if more else None,
         }
+        self._server.send(message_id=number, **{"from": user, "chat": self._chat, "text": text}, **more)
         self._server.reply_to(number)
 
     def _press(self, user: dict[str, Any], text: str) -> None:
@@ -111,22 +117,17 @@ class Recording:
             for number, message in reversed(self._server.messages.items())
             if text in message.get("data", {})
         )
-        query = {"id": f"{next(count(len(self._server.calls)))}", "from": user, "chat_instance": "1", "data": data}
+        query = {"id": f"{next(self._server.numbers)}", "from": user, "chat_instance": "1", "data": data}
         self._server.send_update({"callback_query": {**query, "message": self._message(number)}})
 
     def _message(self, number: int) -> dict[str, Any]:
         """A message of the bot, as Telegram would hand it back."""
-        message = {"message_id": number, "date": 1, "chat": self._chat, "from": BOT, "text": "…"}
-        asked = self._server.messages[number]["replies_to"]
-        if asked:
-            sender = self._users.get(self._server.messages[asked]["from"], self._users[YOU])
-            message["reply_to_message"] = {
-                "message_id": asked,
-                "date": 1,
-                "chat": self._chat,
-                "from": sender,
-                "text": "…",
-            }
+        known, here = self._server.messages, {"date": 1, "chat": self._chat}
+        message = {"message_id": number, **here, "from": BOT, "text": plain_text(known[number]["html"])}
+        if asked := known[number]["replies_to"]:
+            sender = self._users.get(known[asked]["from"], self._users[YOU])
+            question = {"message_id": asked, **here, "from": sender, "text": plain_text(known[asked]["html"])}
+            message["reply_to_message"] = question
         return message
 
     def _wait(self, user: dict[str, Any]) -> None:
@@ -151,25 +152,24 @@ def keyboard(parameters: dict[str, Any]) -> list[list[dict[str, str]]]:
     return rows
 
 
-def record(conversation: Path) -> None:
-    """Play one conversation and write what was said beside it."""
-    played = tomllib.loads(conversation.read_text(encoding="utf-8"))
+def record(conversations: list[Path]) -> None:
+    """Play the conversations, one after the other with the same bot, and write what was said beside each."""
     with RecordingServer().running() as server, tempfile.TemporaryDirectory() as folder:
         assert isinstance(server, RecordingServer)
         settings = {"TELEGRAM_BOT_TOKEN": TOKEN, "TELEGRAM_API_URL": server.url}
         with started(Path(folder), **settings) as bot:
-            recording = Recording(server, played)
-            for turn in played["turns"]:
-                recording.play(turn)
+            for conversation in conversations:
+                print(conversation.stem, flush=True)
+                played = tomllib.loads(conversation.read_text(encoding="utf-8"))
+                recording = Recording(server, played)
+                for turn in played["turns"]:
+                    recording.play(turn)
+                recorded = json.dumps(recording.result(), ensure_ascii=False, indent=1)
+                conversation.with_suffix(".json").write_text(recorded + "\n", encoding="utf-8")
             bot.stop()
-    assert any(map(is_sent, server.calls))
     assert not server.violations, server.violations
-    recorded = json.dumps(recording.result(), ensure_ascii=False, indent=1)
-    conversation.with_suffix(".json").write_text(recorded + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    for path in sorted((FOLDER / "conversations").glob("*.toml")):
-        if path.stem in sys.argv[1:] or not sys.argv[1:]:
-            print(path.stem)
-            record(path)
+    known = sorted((FOLDER / "conversations").glob("*.toml"))
+    record([path for path in known if path.stem in sys.argv[1:] or not sys.argv[1:]])
