@@ -37,23 +37,23 @@ class CountingReader(SlowReader):
 @pytest.mark.parametrize(
     ("chats", "users", "chat_id", "user_id", "is_let_in"),
     [
-        ("", "", OTHER_GROUP, STRANGER, True),
-        ("", f"{FRIEND}", OTHER_GROUP, FRIEND, True),
-        ("", f"{FRIEND}", STRANGER, STRANGER, False),
-        ("", f"{FRIEND}", ME, ME, True),  # whoever runs the bot
-        (f"{GROUP}", "", GROUP, STRANGER, True),
-        (f"{GROUP}", "", OTHER_GROUP, STRANGER, False),
-        (f"{GROUP},{FRIEND}", "", FRIEND, FRIEND, True),
-        (f"{GROUP},{FRIEND}", "", None, FRIEND, True),  # an inline query has no chat
-        (f"{GROUP}", f"{FRIEND}", None, STRANGER, False),
-        (f"{GROUP}", "", None, None, False),
+        (set(), set(), OTHER_GROUP, STRANGER, True),
+        (set(), {FRIEND}, OTHER_GROUP, FRIEND, True),
+        (set(), {FRIEND}, STRANGER, STRANGER, False),
+        (set(), {FRIEND}, ME, ME, True),  # whoever runs the bot
+        ({GROUP}, set(), GROUP, STRANGER, True),
+        ({GROUP}, set(), OTHER_GROUP, STRANGER, False),
+        ({GROUP, FRIEND}, set(), FRIEND, FRIEND, True),
+        ({GROUP, FRIEND}, set(), None, FRIEND, True),  # an inline query has no chat
+        ({GROUP}, {FRIEND}, None, STRANGER, False),
+        ({GROUP}, set(), None, None, False),
     ],
 )
 def test_who_is_listed_is_let_in_and_everyone_where_nobody_is(
-    chats: str, users: str, chat_id: int | None, user_id: int | None, is_let_in: bool
+    chats: set[int], users: set[int], chat_id: int | None, user_id: int | None, is_let_in: bool
 ) -> None:
-    lists = {"allowed_chat_ids": chats, "allowed_user_ids": users, "admin_user_ids": f"{ME}"}
-    assert is_allowed(Settings(_env_file=None, **lists), user_id, chat_id) is is_let_in
+    settings = Settings(_env_file=None, allowed_chat_ids=chats, allowed_user_ids=users, admin_user_ids={ME})
+    assert is_allowed(settings, user_id, chat_id) is is_let_in
 
 
 async def type_inline(desk: Bench, query: str, number: str) -> None:
