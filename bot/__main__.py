@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     database.add_argument("--database-url", metavar="URL", help="instead of DATABASE_URL")
     chat = commands.add_parser("chat", parents=[database], help="the same bot in this terminal, without a token")
     chat.add_argument("--play", type=Path, metavar="FILE", help="type the lines of FILE first")
-    chat.add_argument("--language", choices=("zh", "en"), default="zh", help="of the user (default: zh)")
+    chat.add_argument("--language", choices=("zh", "zh-hant", "en"), default="zh", help="of the user (default: zh)")
     commands.add_parser("migrate", parents=[database], help="bring the database up to date, and no more")
     export = commands.add_parser("export", parents=[database], help="write what users corrected as a SQuAD 2.0 file")
     export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="such as corrections.json")

@@ -66,10 +66,13 @@ class TerminalRequest(BaseRequest):
                 result = BOT
             case "sendMessage":
                 text = rendered(str(parameters["text"]), for_terminal=sys.stdout.isatty())
+                text += buttons(parameters.get("reply_markup"))
                 print(text, end="\n\n", flush=True)
                 self.sent += 1
                 result = {"message_id": self.sent, "date": int(time()), "chat": CHAT, "from": BOT}
-            case "deleteWebhook" | "sendChatAction":
+            case "getMyCommands":
+                result = []
+            case "deleteWebhook" | "sendChatAction" | "setMyCommands":
                 pass
             case name:
                 return 400, json.dumps({"ok": False, "description": f"a terminal knows no {name}"}).encode()
@@ -158,6 +161,12 @@ def joined(lines: Iterable[str]) -> Iterator[str]:
             begun = []
     if begun:
         yield "\n".join(begun)
+
+
+def buttons(keyboard: object) -> str:
+    """The buttons under a message, for a terminal to show: a line for each row of them."""
+    rows = keyboard.get("inline_keyboard", []) if isinstance(keyboard, dict) else []
+    return "".join("\n" + " ".join(f"[{button['text']}]" for button in row) for row in rows)
 
 
 def rendered(message: str, *, for_terminal: bool) -> str:

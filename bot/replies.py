@@ -109,7 +109,9 @@ def percent(probability: float) -> str:
 
 
 def place_of(texts: Texts, context: Context, start: int) -> str:
-    """Where in `context` the character `start` stands, in words: the number of its paragraph."""
+    """Where in `context` the character `start` stands, in words: the number of its page, or else of its paragraph."""
+    if page := context.page_at(start):
+        return fill(texts.gettext("Page {number:,}"), number=page)
     before = context.text[: start + 1]
     number = sum(not line.isspace() for line in before.splitlines() if line)
     return fill(texts.gettext("Paragraph {number:,}"), number=max(1, number))

@@ -1,4 +1,4 @@
-"""What users say of answers: the candidates of each question, verdicts on it, and whether a chat's texts may teach.
+"""What users say of answers: the candidates of each question, and the verdicts on it.
 
 Revision: 0003, after 0002.
 """
@@ -24,26 +24,15 @@ def upgrade() -> None:
         sa.Column("correct_text", sa.Text(), nullable=True),
         sa.Column("correct_start", sa.BigInteger(), nullable=True),
         sa.Column("correct_end", sa.BigInteger(), nullable=True),
-        sa.Column("prompt_message_id", sa.BigInteger(), nullable=True),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("question_id", "user_id", name="pk_feedback"),
         sa.ForeignKeyConstraint(
             ["question_id"], ["questions.id"], name="fk_feedback_question_id_questions", ondelete="CASCADE"
         ),
     )
-    op.create_index("ix_feedback_prompt_message_id", "feedback", ["prompt_message_id"])
-
-    op.create_table(
-        "learning",
-        sa.Column("chat_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("is_allowed", sa.Boolean(), nullable=False),
-        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("chat_id", name="pk_learning"),
-    )
 
 
 def downgrade() -> None:
-    op.drop_table("learning")
     op.drop_table("feedback")
     with op.batch_alter_table("questions") as questions:
         questions.drop_column("candidates")

@@ -14,6 +14,7 @@ from bot.handlers.paragraphs import HOW_TO_SET
 from bot.replies import fill
 from bot.store import Candidate, Context, Question
 from bot.texts import N_
+from qa_engine import Reading
 from qa_engine.errors import EngineBusy, EngineTimeout
 
 CANDIDATES = 5
@@ -92,14 +93,19 @@ async def ask(update: Update, context: BotContext) -> None:
         checkpoint=reading.checkpoint,
         latency_ms=latency_ms,
     )
-    candidates = tuple(Candidate(found.start, found.end, found.score) for found in reading.answers)
-    asked = Question(question_id or 0, paragraph, question, reading.best is not None, candidates)
+    asked = asked_and_read(paragraph, question, reading, question_id or 0)
     text_shown, buttons = shown(texts, asked, first_view(asked))
     if question_id is None:  # deleted while it was read: there is nothing left that a button could work on
         await context.reply(text_shown)
         return
     reply = await context.reply(text_shown, buttons)
     await parts.store.note_reply(question_id, reply.id)
+
+
+def asked_and_read(paragraph: Context, text: str, reading: Reading, question_id: int = 0) -> Question:
+    """A question with what was found, as the store will give it back; without an id where it is not kept."""
+    candidates = tuple(Candidate(found.start, found.end, found.score) for found in reading.answers)
+    return Question(question_id, paragraph, text, reading.best is not None, candidates)
 
 
 async def _asked_about(context: BotContext) -> Context | None:

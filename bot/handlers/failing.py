@@ -6,6 +6,7 @@ import secrets
 from telegram import Update
 from telegram.error import Forbidden, TelegramError
 
+from bot.handlers.admitting import note_removal
 from bot.handlers.conversation import BotContext
 from bot.replies import fill
 
@@ -18,6 +19,8 @@ async def report_error(update: object, context: BotContext) -> None:
     chat_id = message.chat.id if message else None
     if isinstance(context.error, Forbidden):
         logger.info("chat %s does not let the bot write: %s", chat_id, context.error)
+        if isinstance(update, Update):
+            await note_removal(update, context)
         return
     reference = secrets.token_hex(4)
     logger.error("error %s in chat %s", reference, chat_id, exc_info=context.error)

@@ -5,20 +5,20 @@ examples of what is said here.
 """
 
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 
 from telegram import CallbackQuery, InlineKeyboardButton, InlineKeyboardMarkup, Message, Update
-from telegram.error import BadRequest
-from telegram.ext import ApplicationHandlerStop
 
-from bot.handlers.conversation import BotContext, chat_of
+from bot.handlers.conversation import BotContext, author_of, chat_of, payload, purpose_of
+from bot.handlers.tapping import acknowledge, show
 from bot.learning import located
 from bot.replies import answer_found, button_label, correction_kept, no_answer
 from bot.store import Correction, Question, Verdict
 from bot.texts import N_, Texts
 
-PRESSES = re.compile(r"(show|right|wrong|pick|absent):(\d{1,18}):(\d{1,2}|-)(w?)", re.ASCII)
+BUTTON = re.compile(r"(show|right|wrong|pick|absent):(\d{1,18}):(\d{1,2}|-)(w?)", re.ASCII)
+
+CORRECT = "correct"
 
 GONE = N_("That text has been deleted, and this answer with it. Please ask again.")
 WHICH = N_("<b>What is the right answer?</b> Reply to this message with words of the text, or choose:")
@@ -32,8 +32,8 @@ class View:
     is_wide: bool = False
 
 
-async def pressed(update: Update, context: BotContext) -> None:
-    """A button below an answer, or below the question for the right one. Every press is answered."""
+async def tap(update: Update, context: BotContext) -> None:
+    """A button below an answer, or below the question for the right one. Every tap is acknowledged."""
     query = update.callback_query
     if query is None:
         return
@@ -41,26 +41,27 @@ async def pressed(update: Update, context: BotContext) -> None:
     try:
         notice = await _act(query, context)
     finally:
-        await answer(query, notice)
+        await acknowledge(query, notice)
 
 
 async def unknown_button(update: Update, context: BotContext) -> None:
     """A button of a message that an earlier version of the bot sent."""
     if update.callback_query:
-        await answer(update.callback_query, context.texts.gettext(GONE))
+        await acknowledge(update.callback_query, context.texts.gettext(GONE))
 
 
 async def take_correction(update: Update, context: BotContext) -> None:
-    """A reply to a message of the bot: where that asked for the right answer, this is it, and no question."""
-    message, parts, texts = context.message, context.parts, context.texts
-    prompt = message.reply_to_message
-    question = await parts.store.question_asked_back(message.chat.id, prompt.message_id) if prompt else None
-    if question is None or message.from_user is None:
+    """A reply to the question for the right answer."""
+    message, texts = context.message, context.texts
+    _, question_id = purpose_of(message)
+    question = await context.parts.store.question(message.chat.id, question_id)
+    if question is None:
+        await context.reply(texts.gettext(GONE))
         return
-    words = message.text or ""
+    words = payload(message)
     near = question.candidates[0].start if question.candidates else 0
     span = located(question.context.text, words, near)
-    if not await _keep(context, question, message.from_user.id, span, words):
+    if not await _keep(context, question, author_of(message).id, span, words):
         reply = texts.gettext(GONE)
     elif span is None:
         reply = texts.gettext(
@@ -72,7 +73,6 @@ async def take_correction(update: Update, context: BotContext) -> None:
         if note := await _unused(context):
             reply = f"{reply}\n\n{note}"
     await context.reply(reply)
-    raise ApplicationHandlerStop
 
 
 def shown(texts: Texts, question: Question, view: View) -> tuple[str, InlineKeyboardMarkup]:
@@ -104,24 +104,9 @@ def buttons(texts: Texts, question: Question, view: View) -> InlineKeyboardMarku
     return InlineKeyboardMarkup([look, judge] if look else [judge])
 
 
-async def answer(query: CallbackQuery, notice: str | None) -> None:
-    """Tell Telegram that the press is dealt with; one that is minutes old it does not take any more."""
-    with suppress(BadRequest):
-        await query.answer(notice)
-
-
-async def show(query: CallbackQuery, html: str, markup: InlineKeyboardMarkup | None) -> None:
-    """Put `html` in place of the message that the button stands below."""
-    try:
-        await query.edit_message_text(html, reply_markup=markup)
-    except BadRequest as error:
-        if "not modified" not in error.message:  # pressed twice: it is shown already
-            raise
-
-
 async def _act(query: CallbackQuery, context: BotContext) -> str | None:
     """Do what the button says; returns what is to be told in passing."""
-    match, texts = PRESSES.fullmatch(query.data or ""), context.texts
+    match, texts = BUTTON.fullmatch(query.data or ""), context.texts
     if match is None or not isinstance(query.message, Message):  # one that is too old to be changed
         return texts.gettext(GONE)
     verb, question_id, index = match[1], int(match[2]), None if match[3] == "-" else int(match[3])
@@ -157,14 +142,14 @@ async def _take_verdict(
             if span
             else texts.gettext("Thank you. It is kept that the text does not say.")
         )
-        await show(query, html, None)
+        await show(query, html)
     return thanks
 
 
 async def _ask_back(query: CallbackQuery, context: BotContext, question: Question, view: View) -> str:
     """👎: keep that, and ask for the right answer."""
-    texts, store = context.texts, context.parts.store
-    if not await store.judge(question, query.from_user.id, Verdict.WRONG):
+    texts = context.texts
+    if not await context.parts.store.judge(question, query.from_user.id, Verdict.WRONG):
         return texts.gettext(GONE)
     choices = [
         [_button(button_label(question.context.text[one.start : one.end]), "pick", question, View(index))]
@@ -172,8 +157,7 @@ async def _ask_back(query: CallbackQuery, context: BotContext, question: Questio
         if index != view.index
     ]
     choices.append([_button(texts.gettext("The text does not say"), "absent", question, View(None))])
-    prompt = await context.reply(texts.gettext(WHICH), InlineKeyboardMarkup(choices))
-    await store.note_prompt(question.id, query.from_user.id, prompt.message_id)
+    await context.ask_back(texts.gettext(WHICH), CORRECT, question.id, InlineKeyboardMarkup(choices))
     return texts.gettext("Thank you. That is kept.")
 
 

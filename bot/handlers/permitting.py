@@ -5,16 +5,16 @@ In a group only its admins decide: what one member set must not go by another's 
 
 import re
 
-from telegram import CallbackQuery, InlineKeyboardButton, InlineKeyboardMarkup, Message, Update, User
-from telegram.constants import ChatMemberStatus
+from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Message, Update
 
+from bot.handlers.choosing import why_no_admin
 from bot.handlers.conversation import BotContext, chat_of
-from bot.handlers.judging import answer, show
+from bot.handlers.tapping import acknowledge, show
 from bot.replies import fill
 from bot.texts import N_, Texts
 
-LEARNING = re.compile("learning:(on|off)")
-FORGETTING = re.compile("forget:(yes|no)")
+LEARNING_BUTTON = re.compile("learning:(on|off)")
+FORGET_BUTTON = re.compile("forget:(yes|no)")
 
 FOR_ADMINS = N_("Only this group's admins can decide that.")
 
@@ -25,28 +25,24 @@ async def privacy(update: Update, context: BotContext) -> None:
     await context.reply(_told(context.texts, is_on), _switch(context.texts, is_on))
 
 
-async def learning_pressed(update: Update, context: BotContext) -> None:
+async def choose_learning(update: Update, context: BotContext) -> None:
     """The button below /privacy."""
-    query = update.callback_query
-    if query is None:
+    query, chat = update.callback_query, update.effective_chat
+    if query is None or chat is None:
         return
-    notice: str | None = None
-    try:
-        if not isinstance(query.message, Message) or not await _may_decide(query.message, query.from_user):
-            notice = context.texts.gettext(FOR_ADMINS)
-            return
+    problem = await why_no_admin(update, context, context.texts.gettext(FOR_ADMINS))
+    if problem is None:
         is_on = query.data == "learning:on"
-        await context.parts.store.set_learning(query.message.chat.id, is_allowed=is_on)
+        await context.parts.store.set_learning(chat.id, is_allowed=is_on)
         await show(query, _told(context.texts, is_on), _switch(context.texts, is_on))
-    finally:
-        await answer(query, notice)
+    await acknowledge(query, problem)
 
 
 async def forget(update: Update, context: BotContext) -> None:
     """/forget: ask once more."""
-    message, texts = context.message, context.texts
-    if message.sender_chat != message.chat and not await _may_decide(message, message.from_user):
-        await context.reply(texts.gettext(FOR_ADMINS))
+    texts = context.texts
+    if problem := await why_no_admin(update, context, texts.gettext(FOR_ADMINS)):
+        await context.reply(problem)
         return
     buttons = [
         InlineKeyboardButton(texts.gettext("Delete everything"), callback_data="forget:yes"),
@@ -54,31 +50,24 @@ async def forget(update: Update, context: BotContext) -> None:
     ]
     text = texts.gettext(
         "<b>Delete all that is known of this chat?</b>\n"
-        "Its paragraphs, the questions and answers, what was said of them, and its choice in /privacy "
-        "would be gone for good."
+        "Its paragraphs, the questions and answers, what was said of them, and what was chosen in "
+        "/privacy and /settings would be gone for good."
     )
     await context.reply(text, InlineKeyboardMarkup([buttons]))
 
 
-async def forgetting_pressed(update: Update, context: BotContext) -> None:
+async def forget_or_keep(update: Update, context: BotContext) -> None:
     """The buttons below /forget."""
-    query = update.callback_query
+    query, texts = update.callback_query, context.texts
     if query is None:
         return
-    notice: str | None = None
-    try:
-        notice = await _forget(query, context)
-    finally:
-        await answer(query, notice)
-
-
-async def _forget(query: CallbackQuery, context: BotContext) -> str | None:
-    texts = context.texts
-    if not isinstance(query.message, Message) or not await _may_decide(query.message, query.from_user):
-        return texts.gettext(FOR_ADMINS)
-    if query.data == "forget:no":
-        await show(query, texts.gettext("Nothing was deleted."), None)
-        return None
+    problem = await why_no_admin(update, context, texts.gettext(FOR_ADMINS))
+    await acknowledge(query, problem)
+    if problem:
+        return
+    if query.data == "forget:no" or not isinstance(query.message, Message):
+        await show(query, texts.gettext("Nothing was deleted."))
+        return
     gone = await context.parts.store.forget(query.message.chat.id)
     told = fill(
         texts.gettext("Deleted for good. Paragraphs: {contexts:,}, questions: {questions:,}, verdicts: {verdicts:,}."),
@@ -90,18 +79,7 @@ async def _forget(query: CallbackQuery, context: BotContext) -> str | None:
         learning = texts.gettext("/privacy is as in a new chat: learning is on.")
     else:
         learning = texts.gettext("/privacy is as in a new chat: learning is off.")
-    await show(query, f"{told}\n{learning}", None)
-    return None
-
-
-async def _may_decide(message: Message, user: User | None) -> bool:
-    """Whether `user` decides for the chat of `message`: in private chats anyone, elsewhere its admins."""
-    if message.chat.type == message.chat.PRIVATE:
-        return True
-    if user is None:
-        return False
-    member = await message.chat.get_member(user.id)
-    return member.status in (ChatMemberStatus.OWNER, ChatMemberStatus.ADMINISTRATOR)
+    await show(query, f"{told}\n{learning}")
 
 
 def _told(texts: Texts, is_on: bool) -> str:

@@ -1,4 +1,4 @@
-"""The bot's memory: which paragraph each chat has set, what was asked about it, and what users say of the answers.
+"""The bot's memory: each chat's paragraphs, what was asked about them, what users said of that, and what they chose.
 
 `Store` holds every query; `bot.store.migrating` brings a database up to date before a `Store` uses it. Rows,
 SQL and SQLAlchemy's errors stay inside: callers get the values of `bot.store.records` and errors of the
@@ -16,6 +16,7 @@ from bot.store.records import (
     Judgement,
     Listed,
     Question,
+    Standing,
     Verdict,
 )
 from bot.store.store import Store
@@ -31,6 +32,7 @@ __all__ = [
     "Judgement",
     "Listed",
     "Question",
+    "Standing",
     "Store",
     "Verdict",
 ]

@@ -1,4 +1,5 @@
-"""The tables, as SQLAlchemy rows: chats, their contexts, the questions about each context, the verdicts on these.
+"""The tables, as SQLAlchemy rows: chats, their contexts, the questions about these, the verdicts on the answers; and
+what users and chats have chosen.
 
 The history that makes these tables stands in alembic/; a test holds the two together.
 """
@@ -155,15 +156,25 @@ class FeedbackRow(Row):
     correct_text: Mapped[str | None]
     correct_start: Mapped[int | None]  # in characters of the context's text, as is correct_end
     correct_end: Mapped[int | None]
-    prompt_message_id: Mapped[int | None] = mapped_column(index=True)  # the message that asks for the right answer
     at: Mapped[datetime]
 
 
-class LearningRow(Row):
-    """Whether a chat's texts may teach, where it has said so. No key of `chats`: the choice outlives a /clear."""
+class UserRow(Row):
+    """A user who has chosen a language; null again for the one of their Telegram."""
 
-    __tablename__ = "learning"
+    __tablename__ = "users"
 
-    chat_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    is_allowed: Mapped[bool]
-    at: Mapped[datetime]
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # Telegram's own
+    language: Mapped[str | None]
+
+
+class ChatSettingsRow(Row):
+    """What holds for a chat whatever it reads: it outlives /clear, and may be there before any context."""
+
+    __tablename__ = "chat_settings"
+
+    chat_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # Telegram's own
+    only_admins_set: Mapped[bool] = mapped_column(default=False)
+    may_teach: Mapped[bool | None]  # null where the chat has not said: its kind decides
+    left_at: Mapped[datetime | None]
+    refused_at: Mapped[datetime | None]

@@ -61,6 +61,18 @@ class Listed:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What is known of a user and a chat before anything is done for them.
+
+    `language` was chosen with /language; None for whatever their Telegram speaks. The bot was removed from the
+    chat at `left_at`, in UTC, and has not been seen in it since.
+    """
+
+    language: str | None = None
+    left_at: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Cleared:
     """How much `Store.clear` deleted."""
 

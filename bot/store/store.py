@@ -4,18 +4,32 @@ Whatever changes a chat first writes that chat's row. PostgreSQL then makes othe
 wait, SQLite all others, so that what the transaction reads stays true until it commits.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import ColumnElement, CursorResult, Delete, Select, Update, delete, func, make_url, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Delete,
+    Insert,
+    Select,
+    Update,
+    delete,
+    func,
+    make_url,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from bot.errors import ContextTooLong
 from bot.store.connecting import open_engine, reported
-from bot.store.models import ChatRow, ContextRow, FeedbackRow, LearningRow, QuestionRow, storable
+from bot.store.models import ChatRow, ChatSettingsRow, ContextRow, FeedbackRow, QuestionRow, Row, UserRow, storable
 from bot.store.records import (
     Author,
     Candidate,
@@ -27,6 +41,7 @@ from bot.store.records import (
     Judgement,
     Listed,
     Question,
+    Standing,
     Verdict,
 )
 
@@ -301,18 +316,10 @@ class Store:
 
     async def question(self, chat_id: int, question_id: int) -> Question | None:
         """A question of that chat; None where it, or its context, was deleted."""
-        return await self._question(chat_id, QuestionRow.id == question_id)
-
-    async def question_asked_back(self, chat_id: int, prompt_message_id: int) -> Question | None:
-        """The question whose right answer the bot asked for in that message; None where there is none."""
-        asked_back = select(FeedbackRow.question_id).where(FeedbackRow.prompt_message_id == prompt_message_id)
-        return await self._question(chat_id, QuestionRow.id.in_(asked_back))
-
-    async def _question(self, chat_id: int, which: ColumnElement[bool]) -> Question | None:
         query = (
             select(QuestionRow, ContextRow)
             .join(ContextRow, ContextRow.id == QuestionRow.context_id)
-            .where(QuestionRow.chat_id == chat_id, which)
+            .where(QuestionRow.chat_id == chat_id, QuestionRow.id == question_id)
         )
         async with self._transaction() as session:
             found = (await session.execute(query)).first()
@@ -341,28 +348,18 @@ class Store:
                 "correct_end": correction.end if correction else None,
                 "at": now,
             }
-            await session.execute(
-                _insert(session)(FeedbackRow)
-                .values(question_id=question.id, user_id=user_id, **said)
-                .on_conflict_do_update(index_elements=[FeedbackRow.question_id, FeedbackRow.user_id], set_=said)
-            )
+            await _upsert(session, FeedbackRow, {"question_id": question.id, "user_id": user_id}, said)
             return True
-
-    async def note_prompt(self, question_id: int, user_id: int, message_id: int) -> None:
-        """Keep in which message the bot asked that user for the right answer."""
-        async with self._transaction() as session:
-            asked = update(FeedbackRow).where(FeedbackRow.question_id == question_id, FeedbackRow.user_id == user_id)
-            await session.execute(asked.values(prompt_message_id=message_id))
 
     async def judgements(self, since: datetime | None = None) -> list[Judgement]:
         """Every verdict in chats whose texts may teach, given at `since` or later, in the order of their questions."""
-        may_teach = LearningRow.is_allowed.is_(True) | (LearningRow.is_allowed.is_(None) & (ChatRow.kind == "private"))
+        may_teach = func.coalesce(ChatSettingsRow.may_teach, ChatRow.kind == "private")
         query = (
             select(FeedbackRow, QuestionRow, ContextRow.text)
             .join(QuestionRow, QuestionRow.id == FeedbackRow.question_id)
             .join(ContextRow, ContextRow.id == QuestionRow.context_id)
             .join(ChatRow, ChatRow.id == QuestionRow.chat_id)
-            .outerjoin(LearningRow, LearningRow.chat_id == ChatRow.id)
+            .outerjoin(ChatSettingsRow, ChatSettingsRow.chat_id == ChatRow.id)
             .where(may_teach)
             .order_by(QuestionRow.id, FeedbackRow.at, FeedbackRow.user_id)
         )
@@ -373,29 +370,25 @@ class Store:
 
     async def may_learn(self, chat: Chat) -> bool:
         """Whether the chat's texts may teach: what it has chosen, else yes in private chats and no in groups."""
+        query = select(ChatSettingsRow.may_teach).where(ChatSettingsRow.chat_id == chat.id)
         async with self._transaction() as session:
-            row = await session.get(LearningRow, chat.id)
-            return chat.kind == "private" if row is None else row.is_allowed
+            chosen = (await session.execute(query)).scalar_one_or_none()
+            return chat.kind == "private" if chosen is None else chosen
 
     async def set_learning(self, chat_id: int, *, is_allowed: bool) -> None:
         """Keep whether the chat's texts, those from before as well, may teach."""
         async with self._transaction() as session:
-            said = {"is_allowed": is_allowed, "at": datetime.now(UTC)}
-            await session.execute(
-                _insert(session)(LearningRow)
-                .values(chat_id=chat_id, **said)
-                .on_conflict_do_update(index_elements=[LearningRow.chat_id], set_=said)
-            )
+            await _upsert(session, ChatSettingsRow, {"chat_id": chat_id}, {"may_teach": is_allowed})
 
     async def forget(self, chat_id: int) -> Forgotten:
-        """Delete for good all that is known of the chat, its choice about learning too."""
+        """Delete for good all that is known of the chat, what it has chosen in /privacy and /settings too."""
         async with self._transaction() as session:
             await _hold(session, chat_id, datetime.now(UTC))
             asked_there = select(QuestionRow.id).where(QuestionRow.chat_id == chat_id)
             verdicts = await _count(session, delete(FeedbackRow).where(FeedbackRow.question_id.in_(asked_there)))
             questions = await _count(session, delete(QuestionRow).where(QuestionRow.chat_id == chat_id))
             contexts = await _count(session, delete(ContextRow).where(ContextRow.chat_id == chat_id))
-            await session.execute(delete(LearningRow).where(LearningRow.chat_id == chat_id))
+            await session.execute(delete(ChatSettingsRow).where(ChatSettingsRow.chat_id == chat_id))
             await session.execute(delete(ChatRow).where(ChatRow.id == chat_id))
             return Forgotten(contexts, questions, verdicts)
 
@@ -414,9 +407,7 @@ class Store:
         """
         async with self._transaction() as session:
             now = datetime.now(UTC)
-            if await session.get(LearningRow, new_chat_id) is None:
-                chosen = update(LearningRow).where(LearningRow.chat_id == old_chat_id)
-                await session.execute(chosen.values(chat_id=new_chat_id))
+            await _move_settings(session, old_chat_id, new_chat_id)
             if not await _hold(session, old_chat_id, now):
                 return
             old = await session.get_one(ChatRow, old_chat_id)
@@ -428,6 +419,43 @@ class Store:
                 await session.execute(move.values(chat_id=new_chat_id))
             await session.delete(old)
 
+    async def standing(self, user_id: int | None, chat_id: int | None) -> Standing:
+        """The user's language and whether the bot has left the chat; what is not known is None."""
+        async with self._transaction() as session:
+            language = select(UserRow.language).where(UserRow.id == user_id)
+            left_at = select(ChatSettingsRow.left_at).where(ChatSettingsRow.chat_id == chat_id)
+            return Standing(
+                (await session.execute(language)).scalar_one_or_none(),
+                (await session.execute(left_at)).scalar_one_or_none(),
+            )
+
+    async def set_language(self, user_id: int, language: str | None) -> None:
+        """Keep the language that a user chose; None for the one of their Telegram."""
+        async with self._transaction() as session:
+            await _upsert(session, UserRow, {"id": user_id}, {"language": language})
+
+    async def only_admins_set(self, chat_id: int) -> bool:
+        """Whether only the chat's admins may set and clear its paragraph; at first, everyone may."""
+        query = select(ChatSettingsRow.only_admins_set).where(ChatSettingsRow.chat_id == chat_id)
+        async with self._transaction() as session:
+            return bool((await session.execute(query)).scalar_one_or_none())
+
+    async def let_only_admins_set(self, chat_id: int, only_admins_set: bool) -> None:
+        async with self._transaction() as session:
+            await _upsert(session, ChatSettingsRow, {"chat_id": chat_id}, {"only_admins_set": only_admins_set})
+
+    async def note_membership(self, chat_id: int, left_at: datetime | None) -> None:
+        """Keep when the bot was removed from the chat; None when it is there."""
+        async with self._transaction() as session:
+            await _upsert(session, ChatSettingsRow, {"chat_id": chat_id}, {"left_at": left_at})
+
+    async def refuse_once(self, chat_id: int) -> bool:
+        """Note that the chat is being told that the bot is not for it; False where it was told before."""
+        changed = {"refused_at": datetime.now(UTC)}
+        async with self._transaction() as session:
+            is_new = ChatSettingsRow.refused_at.is_(None)
+            return await _upsert(session, ChatSettingsRow, {"chat_id": chat_id}, changed, where=is_new) == 1
+
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncSession]:
         with reported(self._url):
@@ -438,16 +466,38 @@ class Store:
 async def _enter(session: AsyncSession, chat: Chat, now: datetime) -> None:
     """Write the chat's row, new or not: see the module's docstring."""
     known = {"kind": chat.kind, "title": chat.title, "last_active_at": now}
-    await session.execute(
-        _insert(session)(ChatRow)
-        .values(id=chat.id, created_at=now, **known)
-        .on_conflict_do_update(index_elements=[ChatRow.id], set_=known)
-    )
+    await _upsert(session, ChatRow, {"id": chat.id}, known, new={"created_at": now})
 
 
-def _insert(session: AsyncSession) -> Callable[..., sqlite.Insert | postgresql.Insert]:
-    """The database's own INSERT, which can update what is there already."""
-    return sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+async def _upsert(
+    session: AsyncSession,
+    table: type[Row],
+    key: Mapping[str, int],
+    changed: Mapping[str, object],
+    *,
+    new: Mapping[str, object] = MappingProxyType({}),
+    where: ColumnElement[bool] | None = None,
+) -> int:
+    """Write a row, a new one with `new` as well, an old one only `where` that holds; returns how many: 0 or 1."""
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    statement = insert(table).values(**key, **changed, **new)
+    statement = statement.on_conflict_do_update(index_elements=list(key), set_=changed, where=where)
+    return await _count(session, statement)
+
+
+async def _move_settings(session: AsyncSession, old_chat_id: int, new_chat_id: int) -> None:
+    """What the new chat has chosen itself stays; of two who may set, it is the fewer."""
+    old = await session.get(ChatSettingsRow, old_chat_id)
+    if old is None:
+        return
+    new = await session.get(ChatSettingsRow, new_chat_id)
+    if new is None:
+        new = ChatSettingsRow(chat_id=new_chat_id, only_admins_set=False)
+        session.add(new)
+    new.only_admins_set = new.only_admins_set or old.only_admins_set
+    new.may_teach = old.may_teach if new.may_teach is None else new.may_teach
+    await session.delete(old)
+    await session.flush()
 
 
 async def _hold(session: AsyncSession, chat_id: int, now: datetime) -> bool:
@@ -560,5 +610,5 @@ def _span(start: int | None, end: int | None) -> tuple[int, int] | None:
     return None if start is None or end is None else (start, end)
 
 
-async def _count(session: AsyncSession, statement: Update | Delete) -> int:
+async def _count(session: AsyncSession, statement: Update | Delete | Insert) -> int:
     return cast("CursorResult[Any]", await session.execute(statement)).rowcount

@@ -276,7 +276,8 @@ async def test_a_command_menu_that_is_refused_stops_nothing(tmp_path: Path, capl
     async with bench(tmp_path) as desk:
         desk.request.refuse = lambda method, parameters: method == "setMyCommands"
         await offer_commands(desk.application)
-        assert caplog.text.count("no command menu for") == 2
+        assert caplog.text.count("no command menu for") == 6
+        assert caplog.text.count("no description in") == 2
 
 
 async def test_updates_of_one_chat_wait_for_each_other_and_others_do_not() -> None:

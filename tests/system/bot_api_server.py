@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl
 
 TOKEN = "123456789:AAE-wrong_hands-must_never_see_this"
 BOT: dict[str, Any] = {"id": 123456789, "is_bot": True, "first_name": "读问", "username": "duwen_test_bot"}
+BOT |= {"can_read_all_group_messages": False, "supports_inline_queries": True}
 WAIT_SECONDS = 300
 
 _TAG = re.compile(r'<(/?)([a-z-]+)((?: [a-z-]+(?:="[^"<>]*")?)*)>')
@@ -73,6 +74,7 @@ class BotApiServer:
 
     `messages`: what each message of the bot shows by now, as the parameters of its last sending or editing.
     `files`: what can be downloaded, by file id; a number stands for that many zeros. `group_admins`: chat and user.
+    `shown`: menus and descriptions.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -83,6 +85,7 @@ class BotApiServer:
     files: dict[str, bytes | int] = field(default_factory=dict)
     delivered: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     group_admins: set[tuple[int, int]] = field(default_factory=set)
+    shown: dict[str, Any] = field(default_factory=dict)
     _updates: dict[int, dict[str, Any]] = field(default_factory=dict)
     _faults: defaultdict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     _ids: Iterator[int] = field(default_factory=lambda: count(1000))
@@ -199,10 +202,6 @@ class BotApiServer:
                 if all(before.get(name) == parameters.get(name) for name in ("text", "reply_markup")):
                     raise NotModified("message is not modified")
                 return self._shown(parameters["message_id"], parameters)
-            case "answerCallbackQuery":
-                if len(parameters.get("text", "")) > 200:
-                    raise Refused("MESSAGE_TOO_LONG")
-                return True
             case "getFile":
                 if parameters["file_id"] not in self.files:
                     raise Refused("invalid file_id")
@@ -211,6 +210,19 @@ class BotApiServer:
                 return self._member(parameters)
             case "setMyCommands":
                 check_commands(parameters["commands"])
+                check_language_code(parameters)
+                self.shown[menu_key(parameters)] = parameters["commands"]
+                return True
+            case "getMyCommands":
+                return self.shown.get(menu_key(parameters), [])
+            case "setMyDescription" | "setMyShortDescription" | "getMyDescription" | "getMyShortDescription":
+                return self._description(method, parameters)
+            case "answerInlineQuery":
+                check_inline_answer(parameters)
+                return True
+            case "answerCallbackQuery":
+                if units_of(parameters.get("text", "")) > 200:
+                    raise Refused("MESSAGE_TOO_LONG")
                 return True
             case "deleteWebhook" | "sendChatAction":
                 return True
@@ -226,6 +238,17 @@ class BotApiServer:
             "from": BOT,
             "text": plain_text(parameters["text"]),
         }
+
+    def _description(self, method: str, parameters: dict[str, Any]) -> object:
+        name = "short_description" if "Short" in method else "description"
+        key = f"{name} {parameters.get('language_code', '')}"
+        if method.startswith("get"):
+            return {name: self.shown.get(key, "")}
+        check_language_code(parameters)
+        if len(parameters[name]) > (120 if "Short" in method else 512):
+            raise Refused(f"{name} is too long")
+        self.shown[key] = parameters[name]
+        return True
 
     def _member(self, parameters: dict[str, Any]) -> dict[str, Any]:
         user = {"id": parameters["user_id"], "is_bot": False, "first_name": "?"}
@@ -314,7 +337,10 @@ def is_sent(call: Call) -> bool:
 
 def decoded(name: str, value: str) -> Any:
     """A parameter's value: all but texts are JSON."""
-    if name in ("text", "parse_mode", "action", "language_code", "file_id", "callback_query_id"):
+    if (
+        name in ("text", "parse_mode", "action", "language_code", "file_id", "description", "short_description")
+        or "query_id" in name
+    ):
         return value
     return json.loads(value)
 
@@ -355,7 +381,7 @@ def check_message(parameters: dict[str, Any]) -> None:
     text = plain_text(parameters["text"])
     if not text.strip():
         raise Refused("message text is empty")
-    if (units := len(text.encode("utf-16-le")) // 2) > 4096:
+    if (units := units_of(text)) > 4096:
         raise Refused(f"message is too long: {units}")
     for row in parameters.get("reply_markup", {}).get("inline_keyboard", []):
         for button in row:
@@ -369,3 +395,26 @@ def check_commands(commands: list[dict[str, str]]) -> None:
     for command in commands:
         if not re.fullmatch("[a-z0-9_]{1,32}", command["command"]) or not 1 <= len(command["description"]) <= 256:
             raise Refused(f"BOT_COMMAND_INVALID: {command}")
+
+
+def check_language_code(parameters: dict[str, Any]) -> None:
+    if not re.fullmatch("([a-z]{2})?", parameters.get("language_code", "")):
+        raise Refused("the language code has two letters or none")
+
+
+def check_inline_answer(parameters: dict[str, Any]) -> None:
+    for result in parameters["results"]:
+        check_message({**result["input_message_content"], "text": result["input_message_content"]["message_text"]})
+        if not 1 <= len(result["id"].encode()) <= 64 or not result["title"]:
+            raise Refused("RESULT_ID_INVALID or ARTICLE_TITLE_EMPTY")
+    button = parameters.get("button")
+    if button and not (button["text"] and re.fullmatch("[A-Za-z0-9_-]{1,64}", button["start_parameter"])):
+        raise Refused("BUTTON_INVALID")
+
+
+def menu_key(parameters: dict[str, Any]) -> str:
+    return f"{parameters.get('scope')} {parameters.get('language_code', '')}"
+
+
+def units_of(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2

@@ -282,17 +282,6 @@ class TestCommands:
         assert admin.asks("/reload").startswith("There is no new checkpoint.")
         assert "/reload" in admin.asks("/help")
 
-    def test_the_command_menu_is_set_in_both_languages_and_longer_for_admins(
-        self, server: BotApiServer, bot: BotProcess
-    ) -> None:
-        menus = server.wait_for_many(lambda call: call.method == "setMyCommands", 4)
-        names = [[command["command"] for command in menu.parameters["commands"]] for menu in menus]
-        everyone = ["context", "append", "contexts", "ask", "clear", "privacy", "forget", "status", "help", "start"]
-        assert names == [everyone, everyone, [*everyone, "reload"], [*everyone, "reload"]]
-        assert [menu.parameters.get("language_code") for menu in menus] == [None, "zh", None, "zh"]
-        assert menus[2].parameters["scope"] == {"type": "chat", "chat_id": ADMIN_ID}
-        assert menus[1].parameters["commands"][3]["description"] == "就段落提问"
-
 
 class TestGroups:
     def test_only_commands_for_this_bot_are_answered(self, alice: Person) -> None:
