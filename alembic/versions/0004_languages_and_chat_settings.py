@@ -20,7 +20,7 @@ def upgrade() -> None:
     op.create_table(
         "chat_settings",
         sa.Column("chat_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("only_admins_set", sa.Boolean(), nullable=False),
+        sa.Column("only_admins_set", sa.Boolean(), nullable=True),
         sa.Column("may_teach", sa.Boolean(), nullable=True),
         sa.Column("left_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("refused_at", sa.DateTime(timezone=True), nullable=True),

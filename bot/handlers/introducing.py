@@ -128,9 +128,11 @@ async def help_(update: Update, context: BotContext) -> None:
     lines = "\n".join(f"/{name} – {description}" for name, description in described.items())
     advice = context.texts.gettext(
         "In a private chat every message without a command is a question; in a group use /ask.\n"
-        "/context and /append also take the message that you reply to. Telegram splits long texts: "
-        "set the first part with /context, then reply to every other part with /append.\n"
-        "Edit a question, and it is answered anew."
+        "/context and /append also take the message that you reply to. When Telegram splits a long text that you send "
+        "with /context, I join its parts.\n"
+        "A file can be the paragraph, too (.txt, .md, .pdf, .docx): send it with the caption /context, or reply to it "
+        "with /context.\n"
+        "Reply to an answer to ask on about its paragraph. Edit a question, and it is answered anew."
     )
     if in_group and not context.bot.can_read_all_group_messages:
         advice += "\n" + fill(

@@ -174,7 +174,7 @@ class ChatSettingsRow(Row):
     __tablename__ = "chat_settings"
 
     chat_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # Telegram's own
-    only_admins_set: Mapped[bool] = mapped_column(default=False)
-    may_teach: Mapped[bool | None]  # null where the chat has not said: its kind decides
+    only_admins_set: Mapped[bool | None]  # null where nobody has chosen: everyone may set
+    may_teach: Mapped[bool | None]  # null where nobody has chosen: private chats teach, others do not
     left_at: Mapped[datetime | None]
     refused_at: Mapped[datetime | None]

@@ -486,16 +486,18 @@ async def _upsert(
 
 
 async def _move_settings(session: AsyncSession, old_chat_id: int, new_chat_id: int) -> None:
-    """What the new chat has chosen itself stays; of two who may set, it is the fewer."""
+    """What has been chosen under the new id stays."""
     old = await session.get(ChatSettingsRow, old_chat_id)
     if old is None:
         return
     new = await session.get(ChatSettingsRow, new_chat_id)
     if new is None:
-        new = ChatSettingsRow(chat_id=new_chat_id, only_admins_set=False)
+        new = ChatSettingsRow(chat_id=new_chat_id)
         session.add(new)
-    new.only_admins_set = new.only_admins_set or old.only_admins_set
-    new.may_teach = old.may_teach if new.may_teach is None else new.may_teach
+    if new.only_admins_set is None:
+        new.only_admins_set = old.only_admins_set
+    if new.may_teach is None:
+        new.may_teach = old.may_teach
     await session.delete(old)
     await session.flush()
 
@@ -536,7 +538,7 @@ async def _set_by(session: AsyncSession, chat_id: int, message_id: int | None) -
     return (await session.execute(query)).scalars().first()
 
 
-def _versions(row: ContextRow) -> Select[tuple[ContextRow]]:
+def _versions(row: ContextRow) -> Select[ContextRow]:
     """All versions of the text that `row` is one of."""
     origin_id = row.origin_id or row.id
     return select(ContextRow).where(
