@@ -62,10 +62,11 @@ class BotContext(CallbackContext[ExtBot[int], dict[Any, Any], dict[Any, Any], Pa
 
     @classmethod
     def from_update(cls, update: object, application: Application[Any, Any, Any, Any, Any, Any]) -> Self:
-        """Python-telegram-bot's hook; our handlers are only given updates with a message."""
+        """Python-telegram-bot's hook; our handlers are only given updates with a message, or taps on buttons."""
         context = super().from_update(update, application)
-        if isinstance(update, Update) and update.effective_message:
-            context.message = update.effective_message
+        if isinstance(update, Update):
+            if update.effective_message:
+                context.message = update.effective_message
             user = update.effective_user
             language = language_of(user.language_code if user else None)
             context.texts = texts_in(language)

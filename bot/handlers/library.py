@@ -45,7 +45,7 @@ async def tap(update: Update, context: BotContext) -> None:
     if query is None or (match := re.fullmatch(BUTTON, query.data or "")) is None:
         return
     message = query.message
-    if not isinstance(message, Message):
+    if not isinstance(message, Message) or not message.is_accessible:
         await query.answer(context.texts.gettext("This list is too old. Send /contexts for a new one."))
         return
     action, context_id, page = Action(match[1]), int(match[2]), int(match[3])

@@ -358,7 +358,7 @@ async def _set_by(session: AsyncSession, chat_id: int, message_id: int | None) -
     return (await session.execute(query)).scalars().first()
 
 
-def _versions(row: ContextRow) -> Select[tuple[ContextRow]]:
+def _versions(row: ContextRow) -> Select[ContextRow]:
     """All versions of the text that `row` is one of."""
     origin_id = row.origin_id or row.id
     return select(ContextRow).where(
