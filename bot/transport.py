@@ -156,8 +156,8 @@ class Verdict(Enum):
 class Pace:
     """How many messages a minute are taken of each sender, or in each chat; that many may also come at once.
 
-    The algorithm is ATM's "generic cell rate" one: a sender is a single moment, that until which what they have
-    sent so far would last at the allowed rate.
+    The generic cell rate algorithm (ITU-T I.371): all that is kept of a sender is the moment until which what they
+    have sent so far would last at the allowed rate.
     """
 
     def __init__(self, messages_a_minute: int) -> None:

@@ -7,10 +7,10 @@ examples of what is said here.
 import re
 from dataclasses import dataclass
 
-from telegram import CallbackQuery, InlineKeyboardButton, InlineKeyboardMarkup, Message, Update
+from telegram import CallbackQuery, InlineKeyboardButton, InlineKeyboardMarkup, Update
 
 from bot.handlers.conversation import BotContext, author_of, chat_of, payload, purpose_of
-from bot.handlers.tapping import acknowledge, show
+from bot.handlers.tapping import acknowledge, message_of, show
 from bot.learning import located
 from bot.replies import answer_found, button_label, correction_kept, no_answer
 from bot.store import Correction, Question, Verdict
@@ -106,11 +106,11 @@ def buttons(texts: Texts, question: Question, view: View) -> InlineKeyboardMarku
 
 async def _act(query: CallbackQuery, context: BotContext) -> str | None:
     """Do what the button says; returns what is to be told in passing."""
-    match, texts = BUTTON.fullmatch(query.data or ""), context.texts
-    if match is None or not isinstance(query.message, Message):  # one that is too old to be changed
+    match, message, texts = BUTTON.fullmatch(query.data or ""), message_of(query), context.texts
+    if match is None or message is None:
         return texts.gettext(GONE)
     verb, question_id, index = match[1], int(match[2]), None if match[3] == "-" else int(match[3])
-    question = await context.parts.store.question(query.message.chat.id, question_id)
+    question = await context.parts.store.question(message.chat.id, question_id)
     if question is None or (index or 0) >= max(1, len(question.candidates)):
         return texts.gettext(GONE)
     match verb:

@@ -11,7 +11,7 @@ from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Message, Update
 
 from bot.handlers.choosing import why_not_change
 from bot.handlers.conversation import BotContext, flaw_of, payload, purpose_of, topic_of
-from bot.handlers.tapping import acknowledge, show
+from bot.handlers.tapping import acknowledge, message_of, show
 from bot.replies import cut, fill
 from bot.store import Listed
 from bot.texts import N_, Texts
@@ -44,8 +44,8 @@ async def tap(update: Update, context: BotContext) -> None:
     query = update.callback_query
     if query is None or (match := re.fullmatch(BUTTON, query.data or "")) is None:
         return
-    message = query.message
-    if not isinstance(message, Message):
+    message = message_of(query)
+    if message is None:
         await acknowledge(query, context.texts.gettext("This list is too old. Send /contexts for a new one."))
         return
     action, context_id, page = Action(match[1]), int(match[2]), int(match[3])

@@ -17,8 +17,8 @@ TOO_FAST = N_("You write faster than I can read. Please wait {seconds} seconds, 
 
 async def slow_down(update: Update, context: BotContext) -> None:
     """Let a message through, or end its way here."""
-    verdict = _verdict(context, author_of(context.message).id, context.message.chat.id)
-    if verdict is Verdict.TAKEN:
+    message = context.message
+    if (verdict := _verdict(context, author_of(message).id, message.chat.id)) is Verdict.TAKEN:
         return
     if verdict is Verdict.TOO_FAST:
         await context.reply(fill(context.texts.gettext(TOO_FAST), seconds=PAUSE_SECONDS))
@@ -28,10 +28,7 @@ async def slow_down(update: Update, context: BotContext) -> None:
 async def slow_down_taps(update: Update, context: BotContext) -> None:
     """The same for a tap on a button; it is always acknowledged, or the button would go on blinking."""
     query, chat = update.callback_query, update.effective_chat
-    if query is None:
-        return
-    verdict = _verdict(context, query.from_user.id, chat.id if chat else query.from_user.id)
-    if verdict is Verdict.TAKEN:
+    if query is None or chat is None or (verdict := _verdict(context, query.from_user.id, chat.id)) is Verdict.TAKEN:
         return
     text = fill(context.texts.gettext(TOO_FAST), seconds=PAUSE_SECONDS) if verdict is Verdict.TOO_FAST else None
     await acknowledge(query, text)

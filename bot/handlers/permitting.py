@@ -5,11 +5,11 @@ In a group only its admins decide: what one member set must not go by another's 
 
 import re
 
-from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Message, Update
+from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Update
 
 from bot.handlers.choosing import why_no_admin
 from bot.handlers.conversation import BotContext, chat_of
-from bot.handlers.tapping import acknowledge, show
+from bot.handlers.tapping import acknowledge, message_of, show
 from bot.replies import fill
 from bot.texts import N_, Texts
 
@@ -61,21 +61,21 @@ async def forget_or_keep(update: Update, context: BotContext) -> None:
     query, texts = update.callback_query, context.texts
     if query is None:
         return
-    problem = await why_no_admin(update, context, texts.gettext(FOR_ADMINS))
+    problem, message = await why_no_admin(update, context, texts.gettext(FOR_ADMINS)), message_of(query)
     await acknowledge(query, problem)
-    if problem:
+    if problem or message is None:
         return
-    if query.data == "forget:no" or not isinstance(query.message, Message):
+    if query.data == "forget:no":
         await show(query, texts.gettext("Nothing was deleted."))
         return
-    gone = await context.parts.store.forget(query.message.chat.id)
+    gone = await context.parts.store.forget(message.chat.id)
     told = fill(
         texts.gettext("Deleted for good. Paragraphs: {contexts:,}, questions: {questions:,}, verdicts: {verdicts:,}."),
         contexts=gone.contexts,
         questions=gone.questions,
         verdicts=gone.verdicts,
     )
-    if await context.parts.store.may_learn(chat_of(query.message)):
+    if await context.parts.store.may_learn(chat_of(message)):
         learning = texts.gettext("/privacy is as in a new chat: learning is on.")
     else:
         learning = texts.gettext("/privacy is as in a new chat: learning is off.")

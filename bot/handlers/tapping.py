@@ -24,9 +24,15 @@ async def acknowledge(query: CallbackQuery, notice: str | None = None) -> None:
         await query.answer(cut(notice, MAX_NOTICE_UNITS) if notice else None)
 
 
+def message_of(query: CallbackQuery) -> Message | None:
+    """The message that the button stands below; None where it is too old for Telegram to hand it out."""
+    message = query.message
+    return message if isinstance(message, Message) and message.is_accessible else None
+
+
 async def show(query: CallbackQuery, html: str, buttons: InlineKeyboardMarkup | None = None) -> None:
     """Put `html` in place of the message that the button stands below, where there still is one."""
-    if not isinstance(query.message, Message):
+    if message_of(query) is None:
         return
     try:
         await query.edit_message_text(html, reply_markup=buttons)

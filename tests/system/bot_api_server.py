@@ -121,7 +121,7 @@ class BotApiServer:
 
     def tap(self, user: dict[str, Any], message_id: int, data: str, chat: dict[str, Any], **more: Any) -> Call:
         """Tap a button of a message of the bot; returns how the bot acknowledged it."""
-        message = {"message_id": message_id, "date": int(time.time()), "chat": chat, "from": BOT, "text": "…", **more}
+        message = {"message_id": message_id, "date": int(time.time()), "chat": chat, "from": BOT, **more}
         query_id = f"tap-{next(self._ids)}"
         query = {"id": query_id, "from": user, "message": message, "data": data, "chat_instance": "1"}
         self.send_update({"callback_query": query})
