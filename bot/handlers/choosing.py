@@ -1,7 +1,8 @@
 """/language for everyone, /settings for a group's admins, and who may change what a group reads."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from telegram import CallbackQuery, Chat, InlineKeyboardButton, InlineKeyboardMarkup, Message, Update, User
 from telegram.error import BadRequest, TelegramError
@@ -17,7 +18,7 @@ ADMINS, EVERYONE = "admins", "everyone"
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[Update, BotContext], Awaitable[None]]
+Handler = Callable[[Update, BotContext], Coroutine[Any, Any, None]]
 
 
 def if_permitted(handler: Handler) -> Handler:
