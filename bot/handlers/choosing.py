@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Coroutine
+from typing import Any
 
 from telegram import Chat, InlineKeyboardButton, InlineKeyboardMarkup, Message, Update, User
 from telegram.error import TelegramError
@@ -18,7 +19,7 @@ ADMINS, EVERYONE = "admins", "everyone"
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[Update, BotContext], Coroutine[None, None, None]]
+Handler = Callable[[Update, BotContext], Coroutine[Any, Any, None]]
 
 
 def if_permitted(handler: Handler) -> Handler:

@@ -125,6 +125,19 @@ async def test_a_user_s_language_is_spoken_when_the_database_fails_too(
         assert "neither language nor membership are known" in caplog.text
 
 
+async def test_a_failure_is_told_in_the_language_that_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(chat_id: int) -> None:
+        raise RuntimeError("out of the blue")
+
+    async with bench(tmp_path) as desk:
+        await desk.say("/language 繁體中文")
+        monkeypatch.setattr(desk.application.bot_data.store, "current_context", fail)
+        await desk.say("/context")
+        assert desk.request.texts()[-1].startswith("我這裡出了點問題")
+
+
 async def test_no_more_admins_are_remembered_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     class Telegram:
         lookups = 0
