@@ -116,7 +116,10 @@ class Bench:
         number = next(ids)
         message = {"message_id": number, "date": 0, "chat": chat, "from": user, "text": text}
         if reply_to is not None:
-            message["reply_to_message"] = {"message_id": reply_to, "date": 0, "chat": chat, "from": BOT, "text": "?"}
+            link = re.search('href="([^"]+)"', self.request.texts()[reply_to - 1])
+            entities = [{"type": "text_link", "offset": 0, "length": 1, "url": link[1]}] if link else []
+            replied_to = {"message_id": reply_to, "date": 0, "chat": chat, "from": BOT, "text": "?"}
+            message["reply_to_message"] = {**replied_to, "entities": entities}
         update = Update.de_json({"update_id": number, "message": message}, self.application.bot)
         await self.application.process_update(update)
 

@@ -74,7 +74,7 @@ async def test_a_thumb_up_for_silence_means_that_the_text_does_not_say(desk: Ben
 async def test_after_a_thumb_down_the_right_answer_can_be_chosen(desk: Bench) -> None:
     await desk.say("谁？")
     await desk.press(desk.buttons()["👎"])
-    assert desk.shown().startswith("<b>What is the right answer?</b>")
+    assert "<b>What is the right answer?</b>" in desk.shown()
     assert list(desk.buttons()) == ["二", "三", "The text does not say"]
     choices = desk.buttons()
     await desk.press(choices["三"])

@@ -129,6 +129,17 @@ class BotApiServer:
             lambda call: call.method == "answerCallbackQuery" and call.parameters["callback_query_id"] == query_id
         )
 
+    def as_replied_to(self, message_id: int) -> dict[str, Any]:
+        """A message of the bot as it comes back when a user replies to it: its text, and the links in that.
+
+        All but its chat, which only the caller knows.
+        """
+        html = self.messages[message_id]["text"]
+        entities = [
+            {"type": "text_link", "offset": 0, "length": 1, "url": url} for url in re.findall('href="([^"]+)"', html)
+        ]
+        return {"message_id": message_id, "date": 0, "from": BOT, "text": plain_text(html), "entities": entities}
+
     def fail(self, method: str, *faults: Fault) -> None:
         """Let the next calls of `method` fail, one after the other."""
         with self._changed:

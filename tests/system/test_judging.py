@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.bot_api_server import BOT, BotApiServer, Call, is_sent, plain_text
+from tests.system.bot_api_server import BotApiServer, Call, is_sent, plain_text
 from tests.system.bot_process import run, started
 from tests.system.test_telegram import Person, in_group, private_chat, telegram
 
@@ -73,7 +73,7 @@ def asked_back(person: Person, answer: int) -> int:
 
 def replies(person: Person, message_id: int, text: str) -> str:
     """Reply to a message of the bot; returns what it answers."""
-    to = {"message_id": message_id, "date": 0, "chat": person.chat, "from": BOT, "text": "?"}
+    to = {**person.server.as_replied_to(message_id), "chat": person.chat}
     return person.asks(text, reply_to_message=to)
 
 

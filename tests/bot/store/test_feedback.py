@@ -66,14 +66,10 @@ async def test_a_right_answer_is_the_one_that_was_given(store: Store) -> None:
     assert (said.context, said.question, said.span) == ("一二三", "谁？", (0, 1))
 
 
-async def test_the_message_that_asks_back_leads_to_its_question(store: Store) -> None:
+async def test_a_question_is_known_to_its_own_chat_only(store: Store) -> None:
     question = await asked(store)
-    await store.judge(question, 1, Verdict.WRONG)
-    await store.note_prompt(question.id, 1, 99)
-    assert await store.question_asked_back(PRIVATE.id, 99) == question
-    assert await store.question_asked_back(GROUP.id, 99) is None
-    await store.judge(question, 1, Verdict.WRONG, Correction("二", 1, 2))
-    assert await store.question_asked_back(PRIVATE.id, 99) == question
+    assert await store.question(PRIVATE.id, question.id) == question
+    assert await store.question(GROUP.id, question.id) is None
 
 
 async def test_nothing_is_kept_of_a_question_that_is_gone(store: Store) -> None:
