@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo chat test check train clean
+.PHONY: demo chat test check train learn-demo pictures clean
 
 demo: $(READY)  ## a conversation with the bot, then yours
 	@$(BIN)/python -m bot chat --play bot/demo.txt
@@ -23,6 +23,13 @@ check: $(READY)  ## style, types, and who may import whom
 
 train: $(READY)  ## the bundled reader, trained further on the sample: a new checkpoint in some minutes
 	$(BIN)/python -m trainer
+
+learn-demo: $(READY)  ## 30 corrections in chat become a checkpoint that answers them: figures before and after
+	$(BIN)/python benchmarks/learning.py
+
+pictures: $(READY)  ## conversations with the real bot, played and drawn into docs/pictures (needs Chromium)
+	$(BIN)/python -m docs.pictures.record $(NAME)
+	$(BIN)/python -m docs.pictures.render $(NAME)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'

@@ -1,4 +1,4 @@
-"""The bot's command line: `python -m bot` (Telegram), `chat` (the same bot in a terminal), `migrate`.
+"""The bot's command line: `python -m bot` (Telegram), `chat` (the same bot in a terminal), `migrate`, `export`.
 
 Exits with 0 on success, 1 on a failure that it reports, 2 on wrong usage; messages go to stderr. Everything
 that takes long to import is imported by the command that needs it.
@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import logging
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import make_url
@@ -27,6 +28,8 @@ def main() -> int:
         match options.command:
             case "migrate":
                 return migrate(settings)
+            case "export":
+                return export(settings, options.output, options.since, options.min_agreement)
             case "chat":
                 return chat(settings, options.play, options.language)
             case _:
@@ -48,9 +51,20 @@ def parser() -> argparse.ArgumentParser:
     database.add_argument("--database-url", metavar="URL", help="instead of DATABASE_URL")
     chat = commands.add_parser("chat", parents=[database], help="the same bot in this terminal, without a token")
     chat.add_argument("--play", type=Path, metavar="FILE", help="type the lines of FILE first")
-    chat.add_argument("--language", choices=("zh", "en"), default="zh", help="of the user (default: zh)")
+    chat.add_argument("--language", choices=("zh", "zh-hant", "en"), default="zh", help="of the user (default: zh)")
     commands.add_parser("migrate", parents=[database], help="bring the database up to date, and no more")
+    export = commands.add_parser("export", parents=[database], help="write what users corrected as a SQuAD 2.0 file")
+    export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="such as corrections.json")
+    export.add_argument("--since", type=_moment, metavar="TIME", help="only what was said since, such as 2026-11-23")
+    agreement = "only answers that N users hold for right (default: 1)"
+    export.add_argument("--min-agreement", type=int, default=1, metavar="N", help=agreement)
     return parser
+
+
+def _moment(text: str) -> datetime:
+    """A date or time; in UTC where it does not say. argparse reports the ValueError of any other text."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def telegram(settings: Settings) -> int:
@@ -79,6 +93,24 @@ def migrate(settings: Settings) -> int:
 
     revision = asyncio.run(migrate(settings.database_url))
     print(f"The database is at revision {revision}.", file=sys.stderr)
+    return 0
+
+
+def export(settings: Settings, file: Path, since: datetime | None, min_agreement: int) -> int:
+    from bot.learning import export
+    from bot.store import Judgement, Store
+    from bot.store.migrating import migrate
+
+    async def judgements() -> list[Judgement]:
+        await migrate(settings.database_url)
+        store = Store(settings.database_url)
+        try:
+            return await store.judgements(since)
+        finally:
+            await store.close()
+
+    count = export(asyncio.run(judgements()), file, min_agreement)
+    print(f"{file}: {count} questions. Train on them: python -m trainer --train {file}", file=sys.stderr)
     return 0
 
 

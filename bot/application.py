@@ -14,28 +14,62 @@ from typing import cast
 
 from anyio.from_thread import start_blocking_portal
 from pydantic import SecretStr
-from telegram import BotCommandScope, BotCommandScopeChat, BotCommandScopeDefault, LinkPreviewOptions
+from telegram import LinkPreviewOptions, Update
 from telegram.constants import ParseMode
 from telegram.error import InvalidToken, TelegramError
-from telegram.ext import ApplicationBuilder, CallbackQueryHandler, ContextTypes, Defaults, MessageHandler
+from telegram.ext import (
+    ApplicationBuilder,
+    CallbackQueryHandler,
+    ChatMemberHandler,
+    ContextTypes,
+    Defaults,
+    InlineQueryHandler,
+    MessageHandler,
+    TypeHandler,
+)
 from telegram.ext.filters import ANIMATION, PHOTO, TEXT, ChatType, Document, StatusUpdate, UpdateType
 from telegram.request import BaseRequest, HTTPXRequest
 
 from bot import console
 from bot.errors import SettingsError
-from bot.handlers import asking, failing, files, introducing, library, limiting, operating, paragraphs
-from bot.handlers.conversation import BotApplication, BotContext, IsCommand, Parts, RepliesToFile, RepliesToMe, ToMe
+from bot.handlers import (
+    admitting,
+    asking,
+    choosing,
+    failing,
+    files,
+    inline,
+    introducing,
+    judging,
+    library,
+    limiting,
+    operating,
+    paragraphs,
+    permitting,
+)
+from bot.handlers.choosing import if_permitted
+from bot.handlers.conversation import (
+    BotApplication,
+    BotContext,
+    IsCommand,
+    Mentioned,
+    Parts,
+    RepliesToFile,
+    RepliesToMe,
+    ToMe,
+)
 from bot.settings import Settings
 from bot.store import Store
 from bot.store.migrating import migrate
-from bot.texts import CHINESE, ENGLISH, language_of, texts_in
+from bot.texts import language_of, texts_in
 from bot.transport import OrderInChat, PatientRateLimiter, Polling
 from qa_engine import Engine
 from qa_engine.reloading import Change, CheckpointWatcher, load_newest
 
 MAX_CONNECT_PAUSE_SECONDS = 60
 REQUEST_SECONDS = 10
-BEFORE_ALL, FIRST = -2, -1  # groups of handlers that may end an update's way before the others see it
+ADMISSION, PACE, PASTES = -3, -2, -1
+"""Groups of handlers that may end an update's way before the others see it."""
 
 logger = logging.getLogger(__name__)
 
@@ -142,48 +176,60 @@ def build_application(parts: Parts, request: BaseRequest) -> BotApplication:
 
 def add_handlers(application: BotApplication) -> None:
     """Which function gets which update: the first line that fits."""
-    in_private = ChatType.PRIVATE
+    in_private, written = ChatType.PRIVATE, TEXT & ~IsCommand()
     for fitting, function in (
         (ToMe("start"), introducing.start),
         (ToMe("help"), introducing.help_),
-        (ToMe("context") & RepliesToFile(), files.take_file_replied_to),
-        (ToMe("context", in_caption=True) & UpdateType.MESSAGE, files.take_file),
-        (ToMe("context"), paragraphs.set_or_show_context),
+        (ToMe("context") & RepliesToFile(), if_permitted(files.take_file_replied_to)),
+        (ToMe("context", in_caption=True) & UpdateType.MESSAGE, if_permitted(files.take_file)),
+        (ToMe("context"), if_permitted(paragraphs.set_or_show_context)),
         (ToMe("append") & UpdateType.EDITED_MESSAGE, paragraphs.edited_append),
-        (ToMe("append"), paragraphs.append),
-        (ToMe("clear"), paragraphs.clear),
+        (ToMe("append"), if_permitted(paragraphs.append)),
+        (ToMe("clear"), if_permitted(paragraphs.clear)),
         (ToMe("contexts"), library.contexts),
         (ToMe("ask"), asking.ask),
+        (ToMe("privacy"), permitting.privacy),
+        (ToMe("forget"), permitting.forget),
+        (ToMe("language"), choosing.language),
+        (ToMe("settings"), choosing.settings),
         (ToMe("status"), operating.status),
         (ToMe("reload"), operating.reload),
         (ToMe(explicit=True) | (ToMe() & in_private), introducing.unknown_command),
         (StatusUpdate.MIGRATE, paragraphs.follow_migration),
-        (TEXT & RepliesToMe(library.RENAME) & ~IsCommand() & UpdateType.MESSAGE, library.rename),
-        (TEXT & in_private & ~IsCommand(), asking.ask),
-        (TEXT & RepliesToMe() & ~IsCommand(), asking.ask_by_reply),
+        (RepliesToMe(library.RENAME) & written & UpdateType.MESSAGE, if_permitted(library.rename)),
+        (RepliesToMe(judging.CORRECT) & written, judging.take_correction),
+        (written & (in_private | Mentioned()), asking.ask),
+        (written & RepliesToMe(), asking.ask_by_reply),
         (((Document.ALL & ~ANIMATION) | PHOTO) & in_private & UpdateType.MESSAGE, files.take_file),
         (in_private & ~TEXT & ~StatusUpdate.ALL & UpdateType.MESSAGE, introducing.not_text),
     ):
         application.add_handler(MessageHandler(fitting, function))
-    application.add_handler(CallbackQueryHandler(library.tap, library.BUTTON))
-    for_me = in_private | ToMe() | ToMe(in_caption=True) | RepliesToMe()
-    application.add_handler(MessageHandler(for_me & ~StatusUpdate.ALL, limiting.slow_down), BEFORE_ALL)
-    application.add_handler(CallbackQueryHandler(limiting.slow_down_taps), BEFORE_ALL)
-    application.add_handler(MessageHandler(TEXT & ~IsCommand() & UpdateType.MESSAGE, paragraphs.join_part), FIRST)
+    for pattern, tapped in (
+        (library.BUTTON, library.tap),
+        (judging.BUTTON, judging.tap),
+        (permitting.LEARNING_BUTTON, permitting.choose_learning),
+        (permitting.FORGET_BUTTON, permitting.forget_or_keep),
+        (choosing.LANGUAGE_BUTTON, choosing.choose_language),
+        (choosing.SETTINGS_BUTTON, choosing.choose_settings),
+        (None, judging.unknown_button),
+    ):
+        application.add_handler(CallbackQueryHandler(tapped, pattern))
+    application.add_handler(InlineQueryHandler(inline.answer_inline))
+    application.add_handler(ChatMemberHandler(admitting.follow_membership, ChatMemberHandler.MY_CHAT_MEMBER))
+    application.add_handler(TypeHandler(Update, admitting.admit), ADMISSION)
+    application.add_handler(MessageHandler(admitting.FOR_ME & ~StatusUpdate.ALL, limiting.slow_down), PACE)
+    application.add_handler(CallbackQueryHandler(limiting.slow_down_taps), PACE)
+    application.add_handler(MessageHandler(written & ~RepliesToMe() & UpdateType.MESSAGE, paragraphs.join_part), PASTES)
     application.add_error_handler(failing.report_error)
 
 
 async def offer_commands(application: BotApplication) -> None:
-    """Fill Telegram's command menu, for admins with their commands. A menu that stays empty stops nothing."""
-    scopes: dict[BotCommandScope, bool] = {BotCommandScopeDefault(): False}
-    scopes |= {BotCommandScopeChat(user_id): True for user_id in application.bot_data.settings.admin_user_ids}
-    for scope, is_admin in scopes.items():
-        for language_code, language in ((None, ENGLISH), ("zh", CHINESE)):
-            menu = list(introducing.commands(texts_in(language), for_admin=is_admin).items())
-            try:
-                await application.bot.set_my_commands(menu, scope, language_code)
-            except TelegramError as error:
-                logger.warning("no command menu for %s: %s", scope.to_dict(), error)
+    """Fill what Telegram shows of the bot, and for those who run it a menu with their commands."""
+    bot, parts = application.bot, application.bot_data
+    await introducing.offer_commands(bot)
+    for user_id in parts.settings.admin_user_ids:
+        chosen = (await parts.store.standing(user_id, None)).language
+        await introducing.offer_commands_to(bot, user_id, chosen, is_admin=True)
 
 
 async def _connect(application: BotApplication) -> None:

@@ -40,10 +40,14 @@ _BRACKETS = {"<u>": "【", "</u>": "】"}
 
 
 class TerminalRequest(BaseRequest):
-    """The Bot API in memory, as far as the bot uses it; messages are printed, and counted in `sent`."""
+    """The Bot API in memory, as far as the bot uses it; messages are printed, and counted in `sent`.
+
+    `buttons` are those that were shown last: the data of each, by its text, and the message below which they stand.
+    """
 
     def __init__(self) -> None:
         self.sent = 0
+        self.buttons: tuple[int, dict[str, str]] = 0, {}
 
     @property
     def read_timeout(self) -> None:
@@ -65,15 +69,29 @@ class TerminalRequest(BaseRequest):
             case "getMe":
                 result = BOT
             case "sendMessage":
-                text = rendered(str(parameters["text"]), for_terminal=sys.stdout.isatty())
-                print(text, end="\n\n", flush=True)
                 self.sent += 1
-                result = {"message_id": self.sent, "date": int(time()), "chat": CHAT, "from": BOT}
-            case "deleteWebhook" | "sendChatAction":
+                result = self._print(self.sent, parameters)
+            case "editMessageText":
+                result = self._print(int(parameters["message_id"]), parameters)
+            case "answerCallbackQuery":
+                if notice := parameters.get("text"):
+                    print(notice, end="\n\n", flush=True)
+            case "getMyCommands":
+                result = []
+            case "deleteWebhook" | "sendChatAction" | "setMyCommands":
                 pass
             case name:
                 return 400, json.dumps({"ok": False, "description": f"a terminal knows no {name}"}).encode()
         return 200, json.dumps({"ok": True, "result": result}).encode()
+
+    def _print(self, message_id: int, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Print a message and its buttons, each in brackets; returns it as Telegram would."""
+        print(rendered(str(parameters["text"]), for_terminal=sys.stdout.isatty()))
+        if shown := buttons(parameters.get("reply_markup")):
+            self.buttons = message_id, shown
+            print(" ".join(f"[{text}]" for text in shown))
+        print(flush=True)
+        return {"message_id": message_id, "date": int(time()), "chat": CHAT, "from": BOT}
 
 
 class Terminal:
@@ -88,15 +106,24 @@ class Terminal:
         application.add_error_handler(self._note_failure)
 
     async def say(self, text: str) -> bool:
-        """Send `text` to the bot and wait until it is done. Whether it replied, and without a failure."""
+        """Send `text` to the bot, or press the button that it names in brackets, and wait until that is done.
+
+        Whether the bot replied, and without a failure.
+        """
         sent_before = self._request.sent
         self._has_failed = False
         number = next(self._ids)
         # A minute apart: messages that come together may be one text that a client has split; lines never are.
-        message = {"message_id": number, "date": 60 * number, "chat": CHAT, "from": self._user, "text": text}
-        update = Update.de_json({"update_id": number, "message": message}, self._application.bot)
-        await self._application.process_update(update)
-        return self._request.sent > sent_before and not self._has_failed
+        said = {"message_id": number, "date": 60 * number, "chat": CHAT, "from": self._user, "text": text}
+        update: dict[str, Any] = {"update_id": number, "message": said}
+        message_id, shown = self._request.buttons
+        is_press = text[:1] == "[" and text[-1:] == "]" and text[1:-1] in shown
+        if is_press:
+            below = {"message_id": message_id, "date": 60 * number, "chat": CHAT, "from": BOT}
+            press = {"id": f"{number}", "from": self._user, "chat_instance": "", "data": shown[text[1:-1]]}
+            update = {"update_id": number, "callback_query": {**press, "message": below}}
+        await self._application.process_update(Update.de_json(update, self._application.bot))
+        return (is_press or self._request.sent > sent_before) and not self._has_failed
 
     async def _note_failure(self, update: object, context: BotContext) -> None:
         self._has_failed = True
@@ -129,7 +156,8 @@ def messages(script: list[str] | None, texts: Texts) -> Iterator[str]:
         print(
             texts.gettext(
                 "Each line is a message to the bot; /help lists its commands. "
-                "A line that ends in a backslash goes on in the next one. Ctrl-D ends."
+                "A line that ends in a backslash goes on in the next one; a button in brackets presses it. "
+                "Ctrl-D ends."
             ),
             end="\n\n",
         )
@@ -158,6 +186,12 @@ def joined(lines: Iterable[str]) -> Iterator[str]:
             begun = []
     if begun:
         yield "\n".join(begun)
+
+
+def buttons(keyboard: object) -> dict[str, str]:
+    """The buttons below a message: the data of each, by its text."""
+    rows = keyboard.get("inline_keyboard", []) if isinstance(keyboard, dict) else []
+    return {button["text"]: button["callback_data"] for row in rows for button in row}
 
 
 def rendered(message: str, *, for_terminal: bool) -> str:

@@ -22,7 +22,8 @@ from dataclasses import asdict, dataclass
 from bot.errors import DocumentRefused, Unreadable
 
 TEXT, PDF, DOCX = "text", "pdf", "docx"
-MAX_UNPACKED_BYTES = 200_000_000  # of a .docx; more than this is no text that people wrote
+MAX_UNPACKED_BYTES = 200_000_000  # of a .docx, pictures and all
+MAX_XML_BYTES = 30_000_000  # of a .docx; libxml2 needs some ten times as much memory, and fails without a word
 MAX_JSON_BYTES_A_CHAR = 12  # a character beyond U+FFFF in ASCII JSON
 SAMPLE_CHARS = 20_000
 ENCODINGS = ["gb18030", "big5hkscs", "utf_16_le", "utf_16_be"]  # beside UTF-8 and whatever has a byte order mark
@@ -193,8 +194,9 @@ def _kind_of_archive(data: bytes) -> str:
         entry.filename.startswith("word/") for entry in entries
     ):
         raise DocumentRefused(Unreadable.OTHER_FORMAT)
-    # zipfile never unpacks more of an entry than it announces, so this sum is an honest one.
-    if sum(entry.file_size for entry in entries) > MAX_UNPACKED_BYTES:
+    # zipfile never unpacks more of an entry than it announces, so these sums are honest.
+    xml_bytes = sum(entry.file_size for entry in entries if entry.filename.endswith((".xml", ".rels")))
+    if xml_bytes > MAX_XML_BYTES or sum(entry.file_size for entry in entries) > MAX_UNPACKED_BYTES:
         raise DocumentRefused(Unreadable.TOO_DEMANDING)
     return DOCX
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import regex
 
-from bot.texts import Texts
-from qa_engine import Answer
+from bot.store import Context, Question
+from bot.texts import N_, Texts
 
 MAX_MESSAGE_UNITS = 4096
 """Telegram's limit: UTF-16 units of a message once its entities are parsed."""
@@ -21,6 +21,11 @@ MAX_MESSAGE_UNITS = 4096
 MAX_VALUE_UNITS = 300
 MAX_ANSWER_UNITS = 1000
 MAX_UNITS_BESIDE_ANSWER = 200
+MAX_UNITS_BESIDE_ANSWER_WIDE = 700
+MAX_BUTTON_UNITS = 40
+
+CONFIDENCE = ((0.8, N_("high")), (0.5, N_("fair")), (0.0, N_("low")))
+"""From which probability on a word stands for it."""
 
 _ELLIPSIS = "…"
 _UNCARRIABLE = re.compile("[\0\ud800-\udfff]")
@@ -103,15 +108,48 @@ def percent(probability: float) -> str:
     return ">99%" if probability > 0.99 else f"{probability:.0%}"
 
 
-def answer_found(texts: Texts, context: str, answer: Answer) -> str:
-    """The answer, its confidence, and the sentence of `context` that it stands in, the answer highlighted."""
-    evidence = sentence_around(context, answer.start, answer.end)
-    shown = _escape(evidence.answer)
-    confidence = fill(texts.gettext("Confidence: {confidence}"), confidence=percent(answer.score))
-    return (
-        f"<b>{shown}</b>\n{confidence}\n\n"
-        f"<blockquote>{_escape(evidence.before)}<b><u>{shown}</u></b>{_escape(evidence.after)}</blockquote>"
+def place_of(texts: Texts, context: Context, start: int) -> str:
+    """Where in `context` the character `start` stands, in words: the number of its page, or else of its paragraph."""
+    if page := context.page_at(start):
+        return fill(texts.gettext("Page {number:,}"), number=page)
+    before = context.text[: start + 1]
+    number = sum(not line.isspace() for line in before.splitlines() if line)
+    return fill(texts.gettext("Paragraph {number:,}"), number=max(1, number))
+
+
+def confidence_in_words(texts: Texts, probability: float) -> str:
+    """How sure the reader is: a word, and the probability in per cent."""
+    word = next(word for least, word in CONFIDENCE if probability >= least)
+    return fill(
+        texts.gettext("Confidence: {word} ({confidence})"), word=texts.gettext(word), confidence=percent(probability)
     )
+
+
+def answer_found(texts: Texts, question: Question, index: int = 0, *, is_wide: bool = False) -> str:
+    """Candidate `index` of the question, the sentence that it stands in, its place, and how sure the reader is.
+
+    `is_wide`: with more of the text around it. What is not the answer that was given says so above it.
+    """
+    context, candidate = question.context, question.candidates[index]
+    around = text_around if is_wide else sentence_around
+    evidence = around(context.text, candidate.start, candidate.end)
+    shown = _escape(evidence.answer)
+    facts = f"{place_of(texts, context, candidate.start)} · {confidence_in_words(texts, candidate.score)}"
+    return (
+        f"{_rank(texts, question, index)}<b>{shown}</b>\n\n"
+        f"<blockquote>{_escape(evidence.before)}<b><u>{shown}</u></b>{_escape(evidence.after)}</blockquote>\n"
+        f"{facts}"
+    )
+
+
+def _rank(texts: Texts, question: Question, index: int) -> str:
+    if not question.is_answered:
+        text = texts.gettext("A guess, {number} of {count}: the paragraph probably does not say")
+    elif index > 0:
+        text = texts.gettext("Answer {number} of {count}")
+    else:
+        return ""
+    return f"<i>{fill(text, number=index + 1, count=len(question.candidates))}</i>\n"
 
 
 def no_answer(texts: Texts) -> str:
@@ -123,22 +161,48 @@ def no_answer(texts: Texts) -> str:
     )
 
 
+def correction_kept(texts: Texts, context: str, start: int, end: int) -> str:
+    """That `context[start:end]` is kept as the right answer, shown where it stands."""
+    evidence = sentence_around(context, start, end)
+    thanks = texts.gettext("Thank you. This is kept as the right answer:")
+    return (
+        f"{thanks}\n"
+        f"<blockquote>{_escape(evidence.before)}<b><u>{_escape(evidence.answer)}</u></b>{_escape(evidence.after)}"
+        "</blockquote>"
+    )
+
+
+def button_label(text: str) -> str:
+    """`text` on a button: one short line, which Telegram takes as it is."""
+    return cut(" ".join(readable(text).split()), MAX_BUTTON_UNITS)
+
+
 def sentence_around(context: str, start: int, end: int) -> Evidence:
     """The sentence around `context[start:end]`: from the sentence or line end before it to the one after it.
 
     At most `MAX_UNITS_BESIDE_ANSWER` are kept on either side, and `MAX_ANSWER_UNITS` of the answer.
     """
-    first = max(0, start - MAX_UNITS_BESIDE_ANSWER - 1)
-    last = end + MAX_UNITS_BESIDE_ANSWER + 1
+    room = MAX_UNITS_BESIDE_ANSWER
+    first, last = max(0, start - room - 1), end + room + 1
     for sentence_end in _SENTENCE_END.finditer(context, first, start):
         first = sentence_end.end()
     # From the answer's last character on: an answer may itself end the sentence.
     if sentence_end_after := _SENTENCE_END.search(context, max(start, end - 1), last):
         last = sentence_end_after.end()
+    return _evidence(context, first, start, end, last, room)
+
+
+def text_around(context: str, start: int, end: int) -> Evidence:
+    """As much of the text on either side of `context[start:end]` as MAX_UNITS_BESIDE_ANSWER_WIDE allows."""
+    room = MAX_UNITS_BESIDE_ANSWER_WIDE
+    return _evidence(context, max(0, start - room - 1), start, end, end + room + 1, room)
+
+
+def _evidence(context: str, first: int, start: int, end: int, last: int, room: int) -> Evidence:
     return Evidence(
-        before=cut_beginning(context[first:start], MAX_UNITS_BESIDE_ANSWER).lstrip(),
+        before=cut_beginning(context[first:start], room).lstrip(),
         answer=cut(context[start:end], MAX_ANSWER_UNITS),
-        after=cut(context[end:last], MAX_UNITS_BESIDE_ANSWER).rstrip(),
+        after=cut(context[end:last], room).rstrip(),
     )
 
 

@@ -35,7 +35,7 @@ def _http_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def _user_ids(value: object) -> object:
+def _ids(value: object) -> object:
     return re.split(r"[,，、\s]+", value.strip(",，、 ")) if isinstance(value, str) else value
 
 
@@ -78,7 +78,13 @@ class Settings(BaseSettings):
     telegram_api_url: Annotated[str, AfterValidator(_http_url)] = Field(
         "https://api.telegram.org", description="the address of a Bot API server, http://… or https://…"
     )
-    admin_user_ids: Annotated[frozenset[int], NoDecode, BeforeValidator(_user_ids)] = Field(
+    admin_user_ids: Annotated[frozenset[int], NoDecode, BeforeValidator(_ids)] = Field(
+        frozenset(), description="Telegram user ids with commas between them, such as 12345,67890"
+    )
+    allowed_chat_ids: Annotated[frozenset[int], NoDecode, BeforeValidator(_ids)] = Field(
+        frozenset(), description="Telegram chat ids with commas between them, such as -1001234567890,12345"
+    )
+    allowed_user_ids: Annotated[frozenset[int], NoDecode, BeforeValidator(_ids)] = Field(
         frozenset(), description="Telegram user ids with commas between them, such as 12345,67890"
     )
     database_url: Annotated[str, AfterValidator(_async_database_url)] = Field(

@@ -25,10 +25,17 @@ from bot.errors import DocumentRefused, Unreadable
 MAX_CONCURRENT_UPDATES = 1024
 MAX_FLOOD_RETRIES = 5
 RETRY_PAUSES_SECONDS = (0.5, 1, 2, 4, 8)
-TRIED_ONCE = ("getMe", "sendChatAction")  # whether there is a server at all; what is out of date in a moment
+# Whether there is a server at all; what is out of date in a moment.
+TRIED_ONCE = ("getMe", "sendChatAction", "answerCallbackQuery", "answerInlineQuery")
 MAX_POLL_PAUSE_SECONDS = 30
 POLL_SECONDS = 30
-ALLOWED_UPDATES = (Update.MESSAGE, Update.EDITED_MESSAGE, Update.CALLBACK_QUERY)
+ALLOWED_UPDATES = (
+    Update.MESSAGE,
+    Update.EDITED_MESSAGE,
+    Update.CALLBACK_QUERY,
+    Update.INLINE_QUERY,
+    Update.MY_CHAT_MEMBER,
+)
 DOWNLOAD_SECONDS = 60
 DOWNLOAD_PAUSES_SECONDS = (0, 0.5, 2)
 PAUSE_SECONDS = 20
@@ -41,18 +48,21 @@ os.environ.setdefault("PTB_TIMEDELTA", "true")
 
 
 class OrderInChat(BaseUpdateProcessor):
-    """Updates of one chat one after the other, those of different chats at the same time.
+    """Updates of one chat one after the other, those of different chats, or of none, at the same time.
 
     A chat's lock lives as long as one of its updates holds it or waits for it.
     """
 
     def __init__(self) -> None:
         super().__init__(MAX_CONCURRENT_UPDATES)
-        self._locks: WeakValueDictionary[int | None, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
     async def do_process_update(self, update: object, coroutine: Awaitable[Any]) -> None:
         chat = update.effective_chat if isinstance(update, Update) else None
-        lock = self._locks.setdefault(chat.id if chat else None, asyncio.Lock())
+        if chat is None:
+            await coroutine
+            return
+        lock = self._locks.setdefault(chat.id, asyncio.Lock())
         async with lock:
             await coroutine
 
@@ -146,8 +156,8 @@ class Verdict(Enum):
 class Pace:
     """How many messages a minute are taken of each sender, or in each chat; that many may also come at once.
 
-    The algorithm is ATM's "generic cell rate" one: a sender is a single moment, that until which what they have
-    sent so far would last at the allowed rate.
+    The generic cell rate algorithm (ITU-T I.371): all that is kept of a sender is the moment until which what they
+    have sent so far would last at the allowed rate.
     """
 
     def __init__(self, messages_a_minute: int) -> None:

@@ -28,6 +28,7 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from qa_engine.checkpoints import Calibration, Manifest, WindowSettings, read_manifest, refuse_pickles, verify
 from qa_engine.errors import CheckpointBroken, CheckpointError, CheckpointMissing, EmptyQuestion
+from qa_engine.scripts import in_script_of
 from qa_engine.spans import TokenSpans, best_spans
 from qa_engine.windows import Tokens, Window, WindowMaker, WindowSizes
 
@@ -221,10 +222,10 @@ class Reader:
         return [found[index] for index in range(len(asks))]
 
     def encode(self, ask: Ask) -> EncodedAsk:
-        """Text → windows."""
+        """Text → windows, the question in the script of the context."""
         if not ask.question.strip():
             raise EmptyQuestion("the question is empty")
-        question = self.window_maker.tokenize_question(ask.question)
+        question = self.window_maker.tokenize_question(in_script_of(ask.context, ask.question))
         (context,) = self.window_maker.tokenize([ask.context])
         windows = self.window_maker.windows(question, context) if len(context) else []
         return EncodedAsk(ask, context, windows)

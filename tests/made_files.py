@@ -167,7 +167,9 @@ def hostile_files() -> list[MadeFile]:
         "file of the machine.docx": word_of(
             b"<w:p><w:r><w:t>&x;</w:t></w:r></w:p>", b'<!DOCTYPE d [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
         ),
-        "million objects.pdf": b"%PDF-1.4\n" + b"".join(b"%d 0 obj\n<<>>\nendobj\n" % n for n in range(1, 600_000)),
+        "many objects.pdf": numbered([catalog, pages, page, stream(b""), b"<< >>", *[b"<<>>"] * 350_000]),
+        "many objects and no table.pdf": b"%PDF-1.4\n"
+        + b"".join(b"%d 0 obj\n<<>>\nendobj\n" % n for n in range(1, 600_000)),
         "endless tree.pdf": numbered([catalog, b"<< /Type /Pages /Kids [2 0 R 2 0 R] /Count 2 >>"]),
         "two in a ring.pdf": numbered(
             [catalog, b"<< /Type /Pages /Kids [3 0 R] >>", b"<< /Type /Pages /Kids [2 0 R 2 0 R] >>"]

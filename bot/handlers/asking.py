@@ -9,12 +9,15 @@ from telegram import Message, Update
 from telegram.constants import ChatAction
 
 from bot.handlers.conversation import BotContext, Flaw, author_of, flaw_of, payload, purpose_of, topic_of
+from bot.handlers.judging import first_view, shown
 from bot.handlers.paragraphs import HOW_TO_SET
-from bot.replies import answer_found, fill, no_answer
-from bot.store import Context
+from bot.replies import fill
+from bot.store import Candidate, Context, Question
 from bot.texts import N_
+from qa_engine import Reading
 from qa_engine.errors import EngineBusy, EngineTimeout
 
+CANDIDATES = 5
 TYPING_AFTER_SECONDS = 0.7
 TYPING_LASTS_SECONDS = 4.5  # Telegram shows it for five
 
@@ -63,7 +66,7 @@ async def ask(update: Update, context: BotContext) -> None:
     try:
         async with typing(message):
             reading = await parts.engine.ask(
-                question, paragraph.text, timeout_seconds=parts.settings.ask_timeout_seconds
+                question, paragraph.text, top_k=CANDIDATES, timeout_seconds=parts.settings.ask_timeout_seconds
             )
     except EngineBusy:
         await context.reply(
@@ -77,19 +80,32 @@ async def ask(update: Update, context: BotContext) -> None:
         return
     latency_ms = (perf_counter() - started) * 1000
 
-    reply = await context.reply(answer_found(texts, paragraph.text, reading.best) if reading.best else no_answer(texts))
-    await parts.store.record_question(
+    # Kept before it is told: the buttons below the answer find it by its number.
+    question_id = await parts.store.record_question(
         chat_id=message.chat.id,
         context_id=paragraph.id,
         author=author_of(message),
         message_id=message.id,
         text=question,
         answer=reading.best,
+        candidates=reading.answers,
         no_answer_score=reading.no_answer_score,
         checkpoint=reading.checkpoint,
         latency_ms=latency_ms,
-        reply_message_id=reply.id,
     )
+    asked = asked_and_read(paragraph, question, reading, question_id or 0)
+    text_shown, buttons = shown(texts, asked, first_view(asked))
+    if question_id is None:  # deleted while it was read: there is nothing left that a button could work on
+        await context.reply(text_shown)
+        return
+    reply = await context.reply(text_shown, buttons)
+    await parts.store.note_reply(question_id, reply.id)
+
+
+def asked_and_read(paragraph: Context, text: str, reading: Reading, question_id: int = 0) -> Question:
+    """A question with what was found, as the store will give it back; without an id where it is not kept."""
+    candidates = tuple(Candidate(found.start, found.end, found.score) for found in reading.answers)
+    return Question(question_id, paragraph, text, reading.best is not None, candidates)
 
 
 async def _asked_about(context: BotContext) -> Context | None:

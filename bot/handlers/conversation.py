@@ -15,6 +15,7 @@ from typing import Any, Self
 from telegram import ForceReply, InlineKeyboardMarkup, Message, MessageEntity, Update, User
 from telegram.ext import Application, CallbackContext, ExtBot, filters
 
+from bot.handlers.remembering import GroupAdmins, LatestQueries
 from bot.replies import readable
 from bot.settings import Settings
 from bot.store import Author, Chat, Store
@@ -26,19 +27,26 @@ from qa_engine.reloading import CheckpointWatcher
 MAX_FILES_AT_ONCE = 2
 
 _COMMAND = re.compile(r"/([A-Za-z0-9_]{1,64})(?:@([A-Za-z0-9_]+))?\s*")
+_MENTION = re.compile(r"@([A-Za-z0-9_]+)[\s,:，：、]*")
 _KEYCAP = re.compile("[0-9#*]\ufe0f?\u20e3")
 _PURPOSE = re.compile(r"#([a-z]+)-([0-9]{1,19})$")
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What the handlers work with. `admin_languages` holds the last seen language of each admin."""
+    """What the handlers work with.
+
+    `admin_languages` holds the last seen language of each admin. `group_admins` and `latest_queries` save work;
+    a process without them would do no harm.
+    """
 
     settings: Settings
     store: Store
     engine: Engine
     watcher: CheckpointWatcher
     admin_languages: dict[int, str] = field(default_factory=dict)
+    group_admins: GroupAdmins = field(default_factory=GroupAdmins)
+    latest_queries: LatestQueries = field(default_factory=LatestQueries)
     files_in_turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_FILES_AT_ONCE))
 
     @cached_property
@@ -49,29 +57,41 @@ class Parts:
     def chat_pace(self) -> Pace:
         return Pace(self.settings.max_chat_messages_a_minute)
 
-    def admin_texts(self, user_id: int) -> Texts:
+    def is_admin(self, user: User | None) -> bool:
+        """Whether the user is one of those who run the bot."""
+        return user is not None and user.id in self.settings.admin_user_ids
+
+    async def admin_texts(self, user_id: int) -> Texts:
         """The texts for a message to an admin out of the blue."""
-        return texts_in(self.admin_languages.get(user_id, CHINESE))
+        chosen = (await self.store.standing(user_id, None)).language
+        return texts_in(chosen or self.admin_languages.get(user_id, CHINESE))
 
 
 class BotContext(CallbackContext[ExtBot[int], dict[Any, Any], dict[Any, Any], Parts]):
-    """The second argument of every handler: the parts, and the message that is being handled."""
+    """The second argument of every handler: the parts, and the message that is handled or whose button was pressed."""
 
     message: Message
     texts: Texts
+    language: str
 
     @classmethod
     def from_update(cls, update: object, application: Application[Any, Any, Any, Any, Any, Any]) -> Self:
-        """Python-telegram-bot's hook; our handlers are only given updates with a message."""
+        """Python-telegram-bot's hook. Only updates with a message that can be read have `context.message`."""
         context = super().from_update(update, application)
-        if isinstance(update, Update) and update.effective_message:
-            context.message = update.effective_message
+        if isinstance(update, Update):
+            button = update.callback_query
+            if (button is None or isinstance(button.message, Message)) and update.effective_message:
+                context.message = update.effective_message
             user = update.effective_user
-            language = language_of(user.language_code if user else None)
-            context.texts = texts_in(language)
-            if user and user.id in context.parts.settings.admin_user_ids:
-                context.parts.admin_languages[user.id] = language
+            context.speak(language_of(user.language_code if user else None), user)
         return context
+
+    def speak(self, language: str, user: User | None) -> None:
+        """Answer this update in `language`; an admin is told of checkpoints in it, too."""
+        self.language = language
+        self.texts = texts_in(language)
+        if user and self.parts.is_admin(user):
+            self.parts.admin_languages[user.id] = language
 
     @property
     def parts(self) -> Parts:
@@ -79,17 +99,18 @@ class BotContext(CallbackContext[ExtBot[int], dict[Any, Any], dict[Any, Any], Pa
 
     @property
     def is_admin(self) -> bool:
-        user = self.message.from_user
-        return user is not None and user.id in self.parts.settings.admin_user_ids
+        return self.parts.is_admin(self.message.from_user)
 
     async def reply(self, html: str, buttons: InlineKeyboardMarkup | None = None) -> Message:
         """Answer the message at hand."""
         return await self.message.reply_text(html, reply_markup=buttons)
 
-    async def ask_back(self, html: str, purpose: str, number: int = 0, *, to: Message | None = None) -> None:
+    async def ask_back(
+        self, html: str, purpose: str, number: int = 0, buttons: InlineKeyboardMarkup | None = None
+    ) -> None:
         """Ask for something; the reply to that has `purpose_of` it. What it is for stands in a link nobody sees."""
         link = f'<a href="https://t.me/{self.bot.username}#{purpose}-{number}">\u200b</a>'
-        await (to or self.message).reply_text(link + html, reply_markup=ForceReply(selective=True))
+        await self.message.reply_text(link + html, reply_markup=buttons or ForceReply(selective=True))
 
 
 BotApplication = Application[ExtBot[int], BotContext, dict[Any, Any], dict[Any, Any], Parts, None]
@@ -162,6 +183,20 @@ class RepliesToFile(filters.MessageFilter):
         return replied_to is not None and replied_to.document is not None and not payload(message)
 
 
+class Mentioned(filters.MessageFilter):
+    """Lets through what is written to this bot by its name: `@this_bot 谁？`, in a text without a command."""
+
+    def filter(self, message: Message) -> bool:
+        return _unmentioned(message) is not None
+
+
+class ThroughMe(filters.MessageFilter):
+    """Lets through what a user has sent out of this bot's inline answers: the bot's own words."""
+
+    def filter(self, message: Message) -> bool:
+        return message.via_bot is not None and message.via_bot.id == message.get_bot().id
+
+
 def command_in(text: str) -> Command | None:
     """The command that `text` begins with, its name in lower case."""
     match = _COMMAND.match(text)
@@ -169,10 +204,20 @@ def command_in(text: str) -> Command | None:
 
 
 def payload(message: Message) -> str:
-    """What follows the command that `message` begins with; the whole text where it begins with none."""
+    """What follows the command or this bot's name that `message` begins with; else the whole text."""
     text = message.text or ""
-    command = command_in(text)
-    return readable(command.payload if command else text)
+    if command := command_in(text):
+        return readable(command.payload)
+    rest = _unmentioned(message)
+    return readable(text if rest is None else rest)
+
+
+def _unmentioned(message: Message) -> str | None:
+    """What is left of a text that begins with this bot's name, or None where it does not."""
+    text = message.text or ""
+    match = _MENTION.match(text)
+    is_me = match is not None and match[1].lower() == message.get_bot().username.lower()
+    return text[match.end() :] if match and is_me else None
 
 
 def given_text(message: Message) -> str | None:

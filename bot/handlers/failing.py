@@ -2,10 +2,13 @@
 
 import logging
 import secrets
+from contextlib import suppress
 
 from telegram import Update
 from telegram.error import Forbidden, TelegramError
 
+from bot.errors import StoreError
+from bot.handlers.admitting import note_removal
 from bot.handlers.conversation import BotContext
 from bot.replies import fill
 
@@ -18,11 +21,17 @@ async def report_error(update: object, context: BotContext) -> None:
     chat_id = message.chat.id if message else None
     if isinstance(context.error, Forbidden):
         logger.info("chat %s does not let the bot write: %s", chat_id, context.error)
+        if isinstance(update, Update):
+            await note_removal(update, context)
         return
     reference = secrets.token_hex(4)
     logger.error("error %s in chat %s", reference, chat_id, exc_info=context.error)
-    if message is None:
+    if message is None or not isinstance(update, Update):
         return
+    user = update.effective_user
+    with suppress(StoreError):  # it may be the very failure; then what their Telegram speaks has to do
+        if chosen := (await context.parts.store.standing(user.id if user else None, None)).language:
+            context.speak(chosen, user)
     text = context.texts.gettext(
         "Something went wrong here, and it is not your fault. Please try again in a minute. "
         "If it happens again, tell whoever runs this bot this reference: <code>{reference}</code>"

@@ -5,13 +5,13 @@ its chat as well, so that a button's data that someone made up reaches nothing o
 """
 
 import re
-from contextlib import suppress
 from enum import StrEnum
 
-from telegram import CallbackQuery, InlineKeyboardButton, InlineKeyboardMarkup, Message, Update
-from telegram.error import BadRequest
+from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Message, Update
 
+from bot.handlers.choosing import why_not_change
 from bot.handlers.conversation import BotContext, flaw_of, payload, purpose_of, topic_of
+from bot.handlers.tapping import acknowledge, message_of, show
 from bot.replies import cut, fill
 from bot.store import Listed
 from bot.texts import N_, Texts
@@ -44,11 +44,14 @@ async def tap(update: Update, context: BotContext) -> None:
     query = update.callback_query
     if query is None or (match := re.fullmatch(BUTTON, query.data or "")) is None:
         return
-    message = query.message
-    if not isinstance(message, Message):
-        await query.answer(context.texts.gettext("This list is too old. Send /contexts for a new one."))
+    message = message_of(query)
+    if message is None:
+        await acknowledge(query, context.texts.gettext("This list is too old. Send /contexts for a new one."))
         return
     action, context_id, page = Action(match[1]), int(match[2]), int(match[3])
+    if action is not Action.LIST and (problem := await why_not_change(update, context)):
+        await acknowledge(query, problem)
+        return
     store, texts, chat_id = context.parts.store, context.texts, message.chat.id
     listed = None if action is Action.LIST else await store.listed(chat_id, context_id)
     said = None
@@ -61,18 +64,17 @@ async def tap(update: Update, context: BotContext) -> None:
                 page = 0
             case Action.RENAME:
                 text = texts.gettext("Reply to this message with the new name of <b>{title}</b>.")
-                await context.ask_back(fill(text, title=_title(listed)), RENAME, context_id, to=message)
-                await query.answer()
+                await context.ask_back(fill(text, title=_title(listed)), RENAME, context_id)
+                await acknowledge(query)
                 return
             case Action.ASK_TO_DELETE:
-                await query.answer()
-                await _edit(query, *_confirmation(texts, listed, page))
+                await acknowledge(query)
+                await show(query, *_confirmation(texts, listed, page))
                 return
             case Action.DELETE if await store.delete_context(chat_id, context_id):
                 said = texts.gettext("Deleted for good.")
-    # A message of 200 characters is all that Telegram takes here, and it is no HTML.
-    await query.answer(cut(said, 200) if said else None)
-    await _edit(query, *await _page(context, message, page))
+    await acknowledge(query, said)
+    await show(query, *await _page(context, message, page))
 
 
 async def rename(update: Update, context: BotContext) -> None:
@@ -150,11 +152,6 @@ def _confirmation(texts: Texts, listed: Listed, page: int) -> tuple[str, InlineK
             ]
         ]
     )
-
-
-async def _edit(query: CallbackQuery, html: str, buttons: InlineKeyboardMarkup | None) -> None:
-    with suppress(BadRequest):  # nothing has changed, or the message was deleted
-        await query.edit_message_text(html, reply_markup=buttons)
 
 
 def _button(shown: str, action: Action, context_id: int = 0, page: int = 0) -> InlineKeyboardButton:

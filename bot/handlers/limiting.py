@@ -1,4 +1,4 @@
-"""What goes before all other handlers: who writes too fast is told so once, and then not heard for a while.
+"""What goes before the handlers that work: who writes too fast is told so once, and then not heard for a while.
 
 Which messages count is said in `bot.application`; how they are counted in `bot.transport`.
 """
@@ -7,6 +7,7 @@ from telegram import Update
 from telegram.ext import ApplicationHandlerStop
 
 from bot.handlers.conversation import BotContext, author_of
+from bot.handlers.tapping import acknowledge
 from bot.replies import fill
 from bot.texts import N_
 from bot.transport import PAUSE_SECONDS, Verdict
@@ -16,8 +17,8 @@ TOO_FAST = N_("You write faster than I can read. Please wait {seconds} seconds, 
 
 async def slow_down(update: Update, context: BotContext) -> None:
     """Let a message through, or end its way here."""
-    sender_id = author_of(context.message).id
-    if (verdict := _verdict(context, sender_id)) is Verdict.TAKEN:
+    message = context.message
+    if (verdict := _verdict(context, author_of(message).id, message.chat.id)) is Verdict.TAKEN:
         return
     if verdict is Verdict.TOO_FAST:
         await context.reply(fill(context.texts.gettext(TOO_FAST), seconds=PAUSE_SECONDS))
@@ -26,14 +27,14 @@ async def slow_down(update: Update, context: BotContext) -> None:
 
 async def slow_down_taps(update: Update, context: BotContext) -> None:
     """The same for a tap on a button; it is always acknowledged, or the button would go on blinking."""
-    query = update.callback_query
-    if query is None or (verdict := _verdict(context, query.from_user.id)) is Verdict.TAKEN:
+    query, chat = update.callback_query, update.effective_chat
+    if query is None or chat is None or (verdict := _verdict(context, query.from_user.id, chat.id)) is Verdict.TAKEN:
         return
     text = fill(context.texts.gettext(TOO_FAST), seconds=PAUSE_SECONDS) if verdict is Verdict.TOO_FAST else None
-    await query.answer(text)
+    await acknowledge(query, text)
     raise ApplicationHandlerStop
 
 
-def _verdict(context: BotContext, sender_id: int) -> Verdict:
+def _verdict(context: BotContext, sender_id: int, chat_id: int) -> Verdict:
     verdict = context.parts.user_pace.take(sender_id)
-    return context.parts.chat_pace.take(context.message.chat.id) if verdict is Verdict.TAKEN else verdict
+    return context.parts.chat_pace.take(chat_id) if verdict is Verdict.TAKEN else verdict

@@ -58,7 +58,7 @@ async def announce(application: BotApplication, change: Change) -> None:
     parts = application.bot_data
     for user_id in parts.settings.admin_user_ids:
         try:
-            await application.bot.send_message(user_id, _told(parts.admin_texts(user_id), change))
+            await application.bot.send_message(user_id, _told(await parts.admin_texts(user_id), change))
         except TelegramError as error:
             logger.warning("could not tell admin %d: %s", user_id, error)
 

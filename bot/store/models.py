@@ -1,4 +1,5 @@
-"""The tables, as SQLAlchemy rows: chats, their contexts, the questions asked about each context.
+"""The tables, as SQLAlchemy rows: chats, their contexts, the questions about these, the verdicts on the answers; and
+what users and chats have chosen.
 
 The history that makes these tables stands in alembic/; a test holds the two together.
 """
@@ -6,7 +7,7 @@ The history that makes these tables stands in alembic/; a test holds the two tog
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Float, ForeignKey, Index, Integer, MetaData, Text
+from sqlalchemy import JSON, BigInteger, Boolean, DateTime, Dialect, Float, ForeignKey, Index, Integer, MetaData, Text
 from sqlalchemy import text as sql_text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -61,6 +62,7 @@ class Row(DeclarativeBase):
         datetime: UtcDateTime,
         int: BigInteger,
         float: Float,
+        bool: Boolean,
     }
 
 
@@ -131,6 +133,7 @@ class QuestionRow(Row):
     answer_start: Mapped[int | None]  # in characters of the context's text, as is answer_end
     answer_end: Mapped[int | None]
     answer_score: Mapped[float | None]
+    candidates: Mapped[list[list[float]] | None] = mapped_column(JSON)  # [start, end, score], best first
     no_answer_score: Mapped[float]
     checkpoint: Mapped[str]
     latency_ms: Mapped[float]
@@ -138,3 +141,40 @@ class QuestionRow(Row):
     asked_at: Mapped[datetime]
 
     __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class FeedbackRow(Row):
+    """What one user last said of the answer to a question. `correct_start` is null where the text does not say so."""
+
+    __tablename__ = "feedback"
+
+    question_id: Mapped[int] = mapped_column(
+        RowId, ForeignKey("questions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    user_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    verdict: Mapped[str]
+    correct_text: Mapped[str | None]
+    correct_start: Mapped[int | None]  # in characters of the context's text, as is correct_end
+    correct_end: Mapped[int | None]
+    at: Mapped[datetime]
+
+
+class UserRow(Row):
+    """A user who has chosen a language; null again for the one of their Telegram."""
+
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # Telegram's own
+    language: Mapped[str | None]
+
+
+class ChatSettingsRow(Row):
+    """What holds for a chat whatever it reads: it outlives /clear, and may be there before any context."""
+
+    __tablename__ = "chat_settings"
+
+    chat_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # Telegram's own
+    only_admins_set: Mapped[bool | None]  # null where nobody has chosen: everyone may set
+    may_teach: Mapped[bool | None]  # null where nobody has chosen: private chats teach, others do not
+    left_at: Mapped[datetime | None]
+    refused_at: Mapped[datetime | None]

@@ -4,19 +4,46 @@ Whatever changes a chat first writes that chat's row. PostgreSQL then makes othe
 wait, SQLite all others, so that what the transaction reads stays true until it commits.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import CursorResult, Delete, Select, Update, delete, func, make_url, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Delete,
+    Insert,
+    Select,
+    Update,
+    delete,
+    func,
+    make_url,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from bot.errors import ContextTooLong
 from bot.store.connecting import open_engine, reported
-from bot.store.models import ChatRow, ContextRow, QuestionRow, storable
-from bot.store.records import Author, Chat, Cleared, Context, Listed
+from bot.store.models import ChatRow, ChatSettingsRow, ContextRow, FeedbackRow, QuestionRow, Row, UserRow, storable
+from bot.store.records import (
+    Author,
+    Candidate,
+    Chat,
+    Cleared,
+    Context,
+    Correction,
+    Forgotten,
+    Judgement,
+    Listed,
+    Question,
+    Standing,
+    Verdict,
+)
 
 TITLE_CHARS = 80  # of a text that has no title
 
@@ -245,10 +272,12 @@ class Store:
         no_answer_score: float,
         checkpoint: str,
         latency_ms: float,
-        reply_message_id: int | None,
+        reply_message_id: int | None = None,
+        candidates: "Sequence[Answer]" = (),
     ) -> int | None:
         """Keep a question and the reply that it got; `answer` is None when the paragraph does not say.
 
+        `candidates` are all answers that were found, best first, the given one too.
         Returns the question's id; None, with nothing kept, when that context was cleared in the meantime: the
         chat has asked to be forgotten.
         """
@@ -268,6 +297,7 @@ class Store:
                 answer_start=answer.start if answer else None,
                 answer_end=answer.end if answer else None,
                 answer_score=answer.score if answer else None,
+                candidates=[[found.start, found.end, found.score] for found in candidates],
                 no_answer_score=no_answer_score,
                 checkpoint=checkpoint,
                 latency_ms=latency_ms,
@@ -277,6 +307,90 @@ class Store:
             session.add(row)
             await session.flush()
             return row.id
+
+    async def note_reply(self, question_id: int, message_id: int) -> None:
+        """Keep which message answered the question."""
+        async with self._transaction() as session:
+            answered = update(QuestionRow).where(QuestionRow.id == question_id)
+            await session.execute(answered.values(reply_message_id=message_id))
+
+    async def question(self, chat_id: int, question_id: int) -> Question | None:
+        """A question of that chat; None where it, or its context, was deleted."""
+        query = (
+            select(QuestionRow, ContextRow)
+            .join(ContextRow, ContextRow.id == QuestionRow.context_id)
+            .where(QuestionRow.chat_id == chat_id, QuestionRow.id == question_id)
+        )
+        async with self._transaction() as session:
+            found = (await session.execute(query)).first()
+        if found is None:
+            return None
+        row, context = found
+        candidates = tuple(Candidate(int(start), int(end), score) for start, end, score in row.candidates or [])
+        given = _span(row.answer_start, row.answer_end)
+        if given and not candidates:  # asked before candidates were kept
+            candidates = (Candidate(*given, row.answer_score or 0.0),)
+        return Question(row.id, _context(context), row.text, given is not None, candidates)
+
+    async def judge(
+        self, question: Question, user_id: int, verdict: Verdict, correction: Correction | None = None
+    ) -> bool:
+        """Keep a user's verdict in place of an earlier one. False, and nothing kept, where the question is gone."""
+        async with self._transaction() as session:
+            now = datetime.now(UTC)
+            await _hold(session, question.context.chat_id, now)
+            if await session.get(QuestionRow, question.id) is None:
+                return False
+            said = {
+                "verdict": verdict.value,
+                "correct_text": correction.text if correction else None,
+                "correct_start": correction.start if correction else None,
+                "correct_end": correction.end if correction else None,
+                "at": now,
+            }
+            await _upsert(session, FeedbackRow, {"question_id": question.id, "user_id": user_id}, said)
+            return True
+
+    async def judgements(self, since: datetime | None = None) -> list[Judgement]:
+        """Every verdict in chats whose texts may teach, given at `since` or later, in the order of their questions."""
+        may_teach = func.coalesce(ChatSettingsRow.may_teach, ChatRow.kind == "private")
+        query = (
+            select(FeedbackRow, QuestionRow, ContextRow.text)
+            .join(QuestionRow, QuestionRow.id == FeedbackRow.question_id)
+            .join(ContextRow, ContextRow.id == QuestionRow.context_id)
+            .join(ChatRow, ChatRow.id == QuestionRow.chat_id)
+            .outerjoin(ChatSettingsRow, ChatSettingsRow.chat_id == ChatRow.id)
+            .where(may_teach)
+            .order_by(QuestionRow.id, FeedbackRow.at, FeedbackRow.user_id)
+        )
+        if since is not None:
+            query = query.where(FeedbackRow.at >= since)
+        async with self._transaction() as session:
+            return [_judgement(*row) for row in await session.execute(query)]
+
+    async def may_learn(self, chat: Chat) -> bool:
+        """Whether the chat's texts may teach: what it has chosen, else yes in private chats and no in groups."""
+        query = select(ChatSettingsRow.may_teach).where(ChatSettingsRow.chat_id == chat.id)
+        async with self._transaction() as session:
+            chosen = (await session.execute(query)).scalar_one_or_none()
+            return chat.kind == "private" if chosen is None else chosen
+
+    async def set_learning(self, chat_id: int, *, is_allowed: bool) -> None:
+        """Keep whether the chat's texts, those from before as well, may teach."""
+        async with self._transaction() as session:
+            await _upsert(session, ChatSettingsRow, {"chat_id": chat_id}, {"may_teach": is_allowed})
+
+    async def forget(self, chat_id: int) -> Forgotten:
+        """Delete for good all that is known of the chat, what it has chosen in /privacy and /settings too."""
+        async with self._transaction() as session:
+            await _hold(session, chat_id, datetime.now(UTC))
+            asked_there = select(QuestionRow.id).where(QuestionRow.chat_id == chat_id)
+            verdicts = await _count(session, delete(FeedbackRow).where(FeedbackRow.question_id.in_(asked_there)))
+            questions = await _count(session, delete(QuestionRow).where(QuestionRow.chat_id == chat_id))
+            contexts = await _count(session, delete(ContextRow).where(ContextRow.chat_id == chat_id))
+            await session.execute(delete(ChatSettingsRow).where(ChatSettingsRow.chat_id == chat_id))
+            await session.execute(delete(ChatRow).where(ChatRow.id == chat_id))
+            return Forgotten(contexts, questions, verdicts)
 
     async def questions_answered(self, chat_id: int | None = None) -> int:
         """How many questions of the chat, or of all chats, are kept; abstentions count."""
@@ -293,6 +407,7 @@ class Store:
         """
         async with self._transaction() as session:
             now = datetime.now(UTC)
+            await _move_settings(session, old_chat_id, new_chat_id)
             if not await _hold(session, old_chat_id, now):
                 return
             old = await session.get_one(ChatRow, old_chat_id)
@@ -304,6 +419,43 @@ class Store:
                 await session.execute(move.values(chat_id=new_chat_id))
             await session.delete(old)
 
+    async def standing(self, user_id: int | None, chat_id: int | None) -> Standing:
+        """The user's language and whether the bot has left the chat; what is not known is None."""
+        async with self._transaction() as session:
+            language = select(UserRow.language).where(UserRow.id == user_id)
+            left_at = select(ChatSettingsRow.left_at).where(ChatSettingsRow.chat_id == chat_id)
+            return Standing(
+                (await session.execute(language)).scalar_one_or_none(),
+                (await session.execute(left_at)).scalar_one_or_none(),
+            )
+
+    async def set_language(self, user_id: int, language: str | None) -> None:
+        """Keep the language that a user chose; None for the one of their Telegram."""
+        async with self._transaction() as session:
+            await _upsert(session, UserRow, {"id": user_id}, {"language": language})
+
+    async def only_admins_set(self, chat_id: int) -> bool:
+        """Whether only the chat's admins may set and clear its paragraph; at first, everyone may."""
+        query = select(ChatSettingsRow.only_admins_set).where(ChatSettingsRow.chat_id == chat_id)
+        async with self._transaction() as session:
+            return bool((await session.execute(query)).scalar_one_or_none())
+
+    async def let_only_admins_set(self, chat_id: int, only_admins_set: bool) -> None:
+        async with self._transaction() as session:
+            await _upsert(session, ChatSettingsRow, {"chat_id": chat_id}, {"only_admins_set": only_admins_set})
+
+    async def note_membership(self, chat_id: int, left_at: datetime | None) -> None:
+        """Keep when the bot was removed from the chat; None when it is there."""
+        async with self._transaction() as session:
+            await _upsert(session, ChatSettingsRow, {"chat_id": chat_id}, {"left_at": left_at})
+
+    async def refuse_once(self, chat_id: int) -> bool:
+        """Note that the chat is being told that the bot is not for it; False where it was told before."""
+        changed = {"refused_at": datetime.now(UTC)}
+        async with self._transaction() as session:
+            is_new = ChatSettingsRow.refused_at.is_(None)
+            return await _upsert(session, ChatSettingsRow, {"chat_id": chat_id}, changed, where=is_new) == 1
+
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncSession]:
         with reported(self._url):
@@ -313,13 +465,41 @@ class Store:
 
 async def _enter(session: AsyncSession, chat: Chat, now: datetime) -> None:
     """Write the chat's row, new or not: see the module's docstring."""
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     known = {"kind": chat.kind, "title": chat.title, "last_active_at": now}
-    await session.execute(
-        insert(ChatRow)
-        .values(id=chat.id, created_at=now, **known)
-        .on_conflict_do_update(index_elements=[ChatRow.id], set_=known)
-    )
+    await _upsert(session, ChatRow, {"id": chat.id}, known, new={"created_at": now})
+
+
+async def _upsert(
+    session: AsyncSession,
+    table: type[Row],
+    key: Mapping[str, int],
+    changed: Mapping[str, object],
+    *,
+    new: Mapping[str, object] = MappingProxyType({}),
+    where: ColumnElement[bool] | None = None,
+) -> int:
+    """Write a row, a new one with `new` as well, an old one only `where` that holds; returns how many: 0 or 1."""
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    statement = insert(table).values(**key, **changed, **new)
+    statement = statement.on_conflict_do_update(index_elements=list(key), set_=changed, where=where)
+    return await _count(session, statement)
+
+
+async def _move_settings(session: AsyncSession, old_chat_id: int, new_chat_id: int) -> None:
+    """What has been chosen under the new id stays."""
+    old = await session.get(ChatSettingsRow, old_chat_id)
+    if old is None:
+        return
+    new = await session.get(ChatSettingsRow, new_chat_id)
+    if new is None:
+        new = ChatSettingsRow(chat_id=new_chat_id)
+        session.add(new)
+    if new.only_admins_set is None:
+        new.only_admins_set = old.only_admins_set
+    if new.may_teach is None:
+        new.may_teach = old.may_teach
+    await session.delete(old)
+    await session.flush()
 
 
 async def _hold(session: AsyncSession, chat_id: int, now: datetime) -> bool:
@@ -358,7 +538,7 @@ async def _set_by(session: AsyncSession, chat_id: int, message_id: int | None) -
     return (await session.execute(query)).scalars().first()
 
 
-def _versions(row: ContextRow) -> Select[tuple[ContextRow]]:
+def _versions(row: ContextRow) -> Select[ContextRow]:
     """All versions of the text that `row` is one of."""
     origin_id = row.origin_id or row.id
     return select(ContextRow).where(
@@ -421,5 +601,16 @@ def _context(row: ContextRow) -> Context:
     )
 
 
-async def _count(session: AsyncSession, statement: Update | Delete) -> int:
+def _judgement(said: FeedbackRow, question: QuestionRow, context: str) -> Judgement:
+    given = _span(question.answer_start, question.answer_end)
+    verdict, span = Verdict(said.verdict), _span(said.correct_start, said.correct_end)
+    right = given if verdict is Verdict.RIGHT else span
+    return Judgement(context, question.text, said.user_id, verdict, given, right, said.at)
+
+
+def _span(start: int | None, end: int | None) -> tuple[int, int] | None:
+    return None if start is None or end is None else (start, end)
+
+
+async def _count(session: AsyncSession, statement: Update | Delete | Insert) -> int:
     return cast("CursorResult[Any]", await session.execute(statement)).rowcount

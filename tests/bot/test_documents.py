@@ -83,6 +83,7 @@ def test_joining_lines_loses_no_character(page: str) -> None:
         (("长" * 10_001).encode(), Unreadable.TOO_LONG),
         (pdf(["长" * 500] * 30), Unreadable.TOO_LONG),
         (word(*["长" * 500] * 50), Unreadable.TOO_LONG),
+        (word_of(b"<w:p/>" * 6_000_000), Unreadable.TOO_DEMANDING),
     ],
 )
 def test_the_reason_of_a_refusal_is_the_true_one(data: bytes, reason: Unreadable) -> None:
@@ -113,13 +114,17 @@ async def refusal(data: bytes, limits: Limits) -> DocumentRefused:
 
 
 async def test_a_file_that_takes_too_long_is_given_up() -> None:
-    endless = b"%PDF-1.4\n" + b"".join(b"%d 0 obj\n<<>>\nendobj\n" % number for number in range(1, 200_000))
-    assert (await refusal(endless, dataclasses.replace(LIMITS, seconds=2))).reason is Unreadable.TOO_SLOW
+    endless = b"%PDF-1.4\n" + b"".join(b"%d 0 obj\n<<>>\nendobj\n" % number for number in range(1, 600_000))
+    limits = dataclasses.replace(LIMITS, max_bytes=20_000_000, seconds=1)
+    assert (await refusal(endless, limits)).reason is Unreadable.TOO_SLOW
 
 
 async def test_a_file_that_takes_too_much_memory_is_given_up() -> None:
-    bomb = word_of(b"<w:p><w:r><w:t>a</w:t></w:r></w:p>" * 3_000_000)
-    assert (await refusal(bomb, LIMITS)).reason is Unreadable.TOO_DEMANDING
+    wide = word_of(
+        b"<w:tbl><w:tblGrid><w:gridCol/></w:tblGrid><w:tr><w:tc><w:tcPr><w:gridSpan w:val='2000000000'/></w:tcPr>"
+        b"<w:p><w:r><w:t>a</w:t></w:r></w:p></w:tc></w:tr></w:tbl>"
+    )
+    assert (await refusal(wide, LIMITS)).reason is Unreadable.TOO_DEMANDING
 
 
 async def test_a_file_that_is_too_large_is_not_looked_at() -> None:

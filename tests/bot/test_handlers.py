@@ -5,6 +5,7 @@ tests/system.
 """
 
 import asyncio
+import json
 import logging
 import re
 import threading
@@ -21,7 +22,7 @@ from telegram import Update
 from telegram.request import RequestData
 
 from bot.application import build_application, offer_commands
-from bot.console import TOKEN, TerminalRequest
+from bot.console import BOT, TOKEN, TerminalRequest
 from bot.handlers import operating
 from bot.handlers.conversation import BotApplication, Flaw, Parts, command_in, flaw_of
 from bot.settings import Settings
@@ -36,10 +37,11 @@ ids = count(1)
 
 @dataclass
 class SlowReader:
-    """Answers with the context's first character, but not before it may."""
+    """Answers with the context's first characters, one after the other, but not before it may."""
 
     may_answer: threading.Event = field(default_factory=threading.Event)
     finds_answers: bool = True
+    scores: tuple[float, ...] = (0.5,)
     name: str = "slow"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
@@ -47,7 +49,13 @@ class SlowReader:
     def read_many(self, asks: Sequence[Ask]) -> list[Reading]:
         self.may_answer.wait()
         return [
-            Reading((Answer(ask.context[0], 0, 1, 0.5),), 0.5, self.finds_answers, checkpoint=self.name) for ask in asks
+            Reading(
+                tuple(Answer(ask.context[at], at, at + 1, score) for at, score in enumerate(self.scores)),
+                0.5,
+                self.finds_answers,
+                checkpoint=self.name,
+            )
+            for ask in asks
         ]
 
 
@@ -70,6 +78,15 @@ class RecordingRequest(TerminalRequest):
             self.has_call.notify_all()
         if self.refuse(name, parameters):
             return 403, b'{"ok": false, "description": "Forbidden: bot was blocked by the user"}'
+        match name:
+            case "editMessageText":
+                message = {"message_id": parameters["message_id"], "date": 0, "chat": {"id": 1, "type": "private"}}
+                return 200, json.dumps({"ok": True, "result": message}).encode()
+            case "getChatMember":
+                member = {"status": "member", "user": {"id": parameters["user_id"], "is_bot": False, "first_name": "?"}}
+                return 200, json.dumps({"ok": True, "result": member}).encode()
+            case "answerCallbackQuery":
+                return 200, b'{"ok": true, "result": true}'
         return await super().do_request(url, method, request_data)
 
     def texts(self) -> list[str]:
@@ -86,13 +103,46 @@ class Bench:
     request: RecordingRequest
     reader: SlowReader
 
-    async def say(self, text: str, chat_id: int = 1, language_code: str = "en", user_id: int = 1) -> None:
+    async def say(
+        self,
+        text: str,
+        chat_id: int = 1,
+        language_code: str = "en",
+        user_id: int = 1,
+        reply_to: int | None = None,
+    ) -> None:
         chat = {"id": chat_id, "type": "private" if chat_id > 0 else "group", "first_name": "Li"}
         user = {"id": user_id, "is_bot": False, "first_name": "Li", "language_code": language_code}
         number = next(ids)
         message = {"message_id": number, "date": 0, "chat": chat, "from": user, "text": text}
+        if reply_to is not None:
+            link = re.search('href="([^"]+)"', self.request.texts()[reply_to - 1])
+            entities = [{"type": "text_link", "offset": 0, "length": 1, "url": link[1]}] if link else []
+            replied_to = {"message_id": reply_to, "date": 0, "chat": chat, "from": BOT, "text": "?"}
+            message["reply_to_message"] = {**replied_to, "entities": entities}
         update = Update.de_json({"update_id": number, "message": message}, self.application.bot)
         await self.application.process_update(update)
+
+    async def press(self, data: str, message_id: int = 1, chat_id: int = 1, user_id: int = 1) -> str:
+        """Press a button with that data below a message of the bot; returns what is told in passing."""
+        chat = {"id": chat_id, "type": "private" if chat_id > 0 else "group", "first_name": "Li"}
+        user = {"id": user_id, "is_bot": False, "first_name": "Li", "language_code": "en"}
+        message = {"message_id": message_id, "date": 1, "chat": chat, "from": BOT, "text": "?"}
+        query = {"id": str(next(ids)), "from": user, "chat_instance": "1", "message": message, "data": data}
+        update = Update.de_json({"update_id": next(ids), "callback_query": query}, self.application.bot)
+        await self.application.process_update(update)
+        [answer] = [call for name, call in self.request.calls if call.get("callback_query_id") == query["id"]]
+        return str(answer.get("text", ""))
+
+    def buttons(self) -> dict[str, str]:
+        """The data of each button below the message that was sent or edited last, by its label."""
+        (*_, last) = (call for name, call in self.request.calls if name in ("sendMessage", "editMessageText"))
+        rows = last.get("reply_markup", {}).get("inline_keyboard", [])
+        return {button["text"]: button["callback_data"] for row in rows for button in row}
+
+    def shown(self) -> str:
+        """The text of the message that was sent or edited last."""
+        return [call["text"] for name, call in self.request.calls if name in ("sendMessage", "editMessageText")][-1]
 
 
 @asynccontextmanager
@@ -146,7 +196,9 @@ async def test_typing_is_not_shown_for_a_quick_answer(tmp_path: Path) -> None:
         await desk.say("/context 一。")
         await desk.say("谁？")
         assert "sendChatAction" not in dict(desk.request.calls)
-        assert desk.request.texts()[-1].startswith("<b>一</b>\nConfidence: 50%")
+        assert desk.request.texts()[-1] == (
+            "<b>一</b>\n\n<blockquote><b><u>一</u></b>。</blockquote>\nParagraph 1 · Confidence: fair (50%)"
+        )
 
 
 async def test_a_question_that_the_paragraph_does_not_answer_is_told_so_and_counts_as_answered(
@@ -227,7 +279,8 @@ async def test_a_command_menu_that_is_refused_stops_nothing(tmp_path: Path, capl
     async with bench(tmp_path) as desk:
         desk.request.refuse = lambda method, parameters: method == "setMyCommands"
         await offer_commands(desk.application)
-        assert caplog.text.count("no command menu for") == 2
+        assert caplog.text.count("no command menu for") == 6
+        assert caplog.text.count("no description in") == 2
 
 
 async def test_updates_of_one_chat_wait_for_each_other_and_others_do_not() -> None:

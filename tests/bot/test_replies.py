@@ -1,5 +1,7 @@
 """Replies are valid Telegram HTML within Telegram's limits, whatever stands in contexts and answers."""
 
+from datetime import UTC, datetime
+
 import pytest
 import regex
 from hypothesis import example, given
@@ -10,17 +12,20 @@ from bot.replies import (
     MAX_MESSAGE_UNITS,
     MAX_UNITS_BESIDE_ANSWER,
     answer_found,
+    button_label,
+    confidence_in_words,
     cut,
     cut_beginning,
     fill,
     percent,
+    place_of,
     quote,
     readable,
     sentence_around,
     units,
 )
+from bot.store import Author, Candidate, Context, Question
 from bot.texts import CHINESE, ENGLISH, texts_in
-from qa_engine import Answer
 from tests.system.bot_api_server import plain_text
 
 ZH = texts_in(CHINESE)
@@ -44,17 +49,19 @@ def contexts_with_a_span(draw: st.DrawFn) -> tuple[str, int, int]:
     return context, start, end
 
 
-def answer_at(context: str, start: int, end: int, score: float = 0.9) -> Answer:
-    return Answer(context[start:end], start, end, score)
+def asked(context: str, *candidates: Candidate, is_answered: bool = True) -> Question:
+    kept = Context(1, 1, context, Author(1, "Li"), None, datetime.now(UTC))
+    return Question(1, kept, "谁？", is_answered, candidates)
 
 
-@given(contexts_with_a_span(), st.floats(0, 1), st.sampled_from([CHINESE, ENGLISH]))
-@example(("&" * 5000, 0, 5000), 0.0, CHINESE)
-@example(("😀" * 5000, 2000, 4500), 1.0, ENGLISH)
+@given(contexts_with_a_span(), st.floats(0, 1), st.sampled_from([CHINESE, ENGLISH]), st.booleans(), st.booleans())
+@example(("&" * 5000, 0, 5000), 0.0, CHINESE, True, False)
+@example(("😀" * 5000, 2000, 4500), 1.0, ENGLISH, True, True)
 def test_an_answer_is_valid_html_within_telegram_s_limit(
-    span: tuple[str, int, int], score: float, language: str
+    span: tuple[str, int, int], score: float, language: str, is_wide: bool, is_answered: bool
 ) -> None:
-    message = answer_found(texts_in(language), span[0], answer_at(*span, score))
+    question = asked(span[0], Candidate(span[1], span[2], score), is_answered=is_answered)
+    message = answer_found(texts_in(language), question, is_wide=is_wide)
     assert 0 < units(plain_text(message)) <= MAX_MESSAGE_UNITS
     message.encode()
 
@@ -62,7 +69,8 @@ def test_an_answer_is_valid_html_within_telegram_s_limit(
 @given(any_text.filter(bool), st.text(max_size=50), long_text)
 def test_a_short_answer_is_shown_in_full_twice(answer: str, before: str, after: str) -> None:
     context = before + answer + after
-    message = plain_text(answer_found(ZH, context, answer_at(context, len(before), len(before + answer))))
+    question = asked(context, Candidate(len(before), len(before + answer), 0.9))
+    message = plain_text(answer_found(ZH, question))
     assert message.startswith(readable(cut(answer, MAX_ANSWER_UNITS)) + "\n")
     assert message.count(readable(cut(answer, MAX_ANSWER_UNITS))) >= 2
 
@@ -149,3 +157,44 @@ def test_confidence_is_never_nothing_and_never_certain(probability: float, shown
 @given(st.text())
 def test_units_are_what_utf_16_needs(text: str) -> None:
     assert units(text) == len(text.encode("utf-16-le")) // 2
+
+
+def test_what_is_not_the_given_answer_says_so_above_it() -> None:
+    two = (Candidate(0, 1, 0.6), Candidate(2, 3, 0.3))
+    assert answer_found(ZH, asked("甲。乙。", *two)).startswith("<b>甲</b>")
+    assert answer_found(ZH, asked("甲。乙。", *two), 1).startswith("<i>其他答案（2/2）</i>\n<b>乙</b>")
+    assert answer_found(ZH, asked("甲。乙。", *two, is_answered=False)).startswith(
+        "<i>猜测（1/2）：段落里可能没有答案</i>\n"
+    )
+
+
+def test_more_of_the_text_holds_the_sentences_around() -> None:
+    question = asked("前一句。他在湖人队。后一句。", Candidate(6, 9, 0.9))
+    assert "前一句" not in answer_found(ZH, question)
+    assert "前一句。他在<b><u>湖人队</u></b>。后一句。" in answer_found(ZH, question, is_wide=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("答案", "第 1 段"),
+        ("\n\n  \n答案", "第 1 段"),
+        ("一。\n\n二。\r\n\u3000\n答案。\n四。", "第 3 段"),
+        ("一。\n答案\n三。", "第 2 段"),
+    ],
+)
+def test_the_place_counts_lines_that_are_not_blank(text: str, place: str) -> None:
+    assert place_of(ZH, asked(text).context, text.index("答案")) == place
+
+
+@pytest.mark.parametrize(("score", "words"), [(0.95, "高（95%）"), (0.5, "中等（50%）"), (0.001, "低（&lt;1%）")])
+def test_confidence_is_told_in_a_word_and_per_cent(score: float, words: str) -> None:
+    assert confidence_in_words(ZH, score) == f"置信度：{words}"
+
+
+@given(any_text)
+def test_a_button_carries_one_short_line(text: str) -> None:
+    label = button_label(text)
+    assert units(label) <= 40
+    assert "\n" not in label
+    label.encode()

@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl
 
 TOKEN = "123456789:AAE-wrong_hands-must_never_see_this"
 BOT: dict[str, Any] = {"id": 123456789, "is_bot": True, "first_name": "读问", "username": "duwen_test_bot"}
+BOT |= {"can_read_all_group_messages": False, "supports_inline_queries": True}
 WAIT_SECONDS = 300
 
 _TAG = re.compile(r'<(/?)([a-z-]+)((?: [a-z-]+(?:="[^"<>]*")?)*)>')
@@ -36,6 +37,7 @@ class Call:
     parameters: dict[str, Any]
     seconds: float
     status: int
+    message_id: int | None = None
 
     @property
     def text(self) -> str:
@@ -62,19 +64,28 @@ class Refused(Exception):
     """What Telegram would answer with 400."""
 
 
+class NotModified(Refused):
+    """An edit that changes nothing: refused, but no fault of the bot's when a button is pressed twice."""
+
+
 @dataclass
 class BotApiServer:
-    """`running()` starts one. All waiting is for a condition, and fails after `WAIT_SECONDS`."""
+    """`running()` starts one. All waiting is for a condition, and fails after `WAIT_SECONDS`.
+
+    `messages`: what each message of the bot shows by now, as the parameters of its last sending or editing.
+    `files`: what can be downloaded, by file id; a number stands for that many zeros. `group_admins`: chat and user.
+    `shown`: menus and descriptions.
+    """
 
     calls: list[Call] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     url: str = ""
     token_is_revoked: bool = False
     messages: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """What each message of the bot shows by now: the parameters of its last sending or editing."""
     files: dict[str, bytes | int] = field(default_factory=dict)
-    """What can be downloaded, by file id; a number stands for that many zeros."""
     delivered: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    group_admins: set[tuple[int, int]] = field(default_factory=set)
+    shown: dict[str, Any] = field(default_factory=dict)
     _updates: dict[int, dict[str, Any]] = field(default_factory=dict)
     _faults: defaultdict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     _ids: Iterator[int] = field(default_factory=lambda: count(1000))
@@ -102,15 +113,32 @@ class BotApiServer:
             announced_bytes = data if isinstance(data, int) else len(data)
         return {"file_id": file_id, "file_unique_id": file_id, "file_name": name, "file_size": announced_bytes}
 
+    def press(self, user: dict[str, Any], message_id: int, label: str, chat: dict[str, Any]) -> Call:
+        """Tap the button of that message whose label begins so; returns how the bot acknowledged it."""
+        rows = self.messages[message_id].get("reply_markup", {}).get("inline_keyboard", [])
+        (data,) = (button["callback_data"] for row in rows for button in row if button["text"].startswith(label))
+        return self.tap(user, message_id, data, chat)
+
     def tap(self, user: dict[str, Any], message_id: int, data: str, chat: dict[str, Any], **more: Any) -> Call:
         """Tap a button of a message of the bot; returns how the bot acknowledged it."""
-        message = {"message_id": message_id, "date": int(time.time()), "chat": chat, "from": BOT, "text": "…", **more}
+        message = {"message_id": message_id, "date": int(time.time()), "chat": chat, "from": BOT, **more}
         query_id = f"tap-{next(self._ids)}"
         query = {"id": query_id, "from": user, "message": message, "data": data, "chat_instance": "1"}
         self.send_update({"callback_query": query})
         return self.wait_for(
             lambda call: call.method == "answerCallbackQuery" and call.parameters["callback_query_id"] == query_id
         )
+
+    def as_replied_to(self, message_id: int) -> dict[str, Any]:
+        """A message of the bot as it comes back when a user replies to it: its text, and the links in that.
+
+        All but its chat, which only the caller knows.
+        """
+        html = self.messages[message_id]["text"]
+        entities = [
+            {"type": "text_link", "offset": 0, "length": 1, "url": url} for url in re.findall('href="([^"]+)"', html)
+        ]
+        return {"message_id": message_id, "date": 0, "from": BOT, "text": plain_text(html), "entities": entities}
 
     def fail(self, method: str, *faults: Fault) -> None:
         """Let the next calls of `method` fail, one after the other."""
@@ -154,15 +182,17 @@ class BotApiServer:
                     self._changed.notify_all()
                 http.shutdown()
                 thread.join()
+            assert self.violations == []
 
     def take_fault(self, method: str) -> Fault | None:
         with self._changed:
             faults = self._faults[method]
             return faults.popleft() if faults else None
 
-    def record(self, method: str, parameters: dict[str, Any], status: int) -> None:
+    def record(self, method: str, parameters: dict[str, Any], status: int, result: object = None) -> None:
+        message_id = result.get("message_id") if isinstance(result, dict) else None
         with self._changed:
-            self.calls.append(Call(method, parameters, time.monotonic(), status))
+            self.calls.append(Call(method, parameters, time.monotonic(), status, message_id))
             self._changed.notify_all()
 
     def result(self, method: str, parameters: dict[str, Any]) -> object:
@@ -181,18 +211,29 @@ class BotApiServer:
                 if before is None:
                     raise Refused("message to edit not found")
                 if all(before.get(name) == parameters.get(name) for name in ("text", "reply_markup")):
-                    raise Refused("message is not modified")
+                    raise NotModified("message is not modified")
                 return self._shown(parameters["message_id"], parameters)
-            case "answerCallbackQuery":
-                if len(parameters.get("text", "")) > 200:
-                    raise Refused("MESSAGE_TOO_LONG")
-                return True
             case "getFile":
                 if parameters["file_id"] not in self.files:
                     raise Refused("invalid file_id")
                 return dict.fromkeys(("file_id", "file_unique_id", "file_path"), parameters["file_id"])
+            case "getChatMember":
+                return self._member(parameters)
             case "setMyCommands":
                 check_commands(parameters["commands"])
+                check_language_code(parameters)
+                self.shown[menu_key(parameters)] = parameters["commands"]
+                return True
+            case "getMyCommands":
+                return self.shown.get(menu_key(parameters), [])
+            case "setMyDescription" | "setMyShortDescription" | "getMyDescription" | "getMyShortDescription":
+                return self._description(method, parameters)
+            case "answerInlineQuery":
+                check_inline_answer(parameters)
+                return True
+            case "answerCallbackQuery":
+                if units_of(parameters.get("text", "")) > 200:
+                    raise Refused("MESSAGE_TOO_LONG")
                 return True
             case "deleteWebhook" | "sendChatAction":
                 return True
@@ -208,6 +249,23 @@ class BotApiServer:
             "from": BOT,
             "text": plain_text(parameters["text"]),
         }
+
+    def _description(self, method: str, parameters: dict[str, Any]) -> object:
+        name = "short_description" if "Short" in method else "description"
+        key = f"{name} {parameters.get('language_code', '')}"
+        if method.startswith("get"):
+            return {name: self.shown.get(key, "")}
+        check_language_code(parameters)
+        if len(parameters[name]) > (120 if "Short" in method else 512):
+            raise Refused(f"{name} is too long")
+        self.shown[key] = parameters[name]
+        return True
+
+    def _member(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        user = {"id": parameters["user_id"], "is_bot": False, "first_name": "?"}
+        if (parameters["chat_id"], parameters["user_id"]) in self.group_admins:
+            return {"status": "creator", "user": user, "is_anonymous": False}
+        return {"status": "member", "user": user}
 
     def _new_updates(self, parameters: dict[str, Any]) -> list[dict[str, Any]]:
         with self._changed:
@@ -233,7 +291,7 @@ def handler_for(server: BotApiServer) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             status, answer = self.answer(prefix, method, parameters, fault)
-            server.record(method, parameters, status)
+            server.record(method, parameters, status, answer.get("result"))
             payload = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(payload)))
@@ -270,6 +328,8 @@ def handler_for(server: BotApiServer) -> type[BaseHTTPRequestHandler]:
                 return fault.status, answer
             try:
                 return 200, {"ok": True, "result": server.result(method, parameters)}
+            except NotModified as error:
+                return 400, refusal(400, f"Bad Request: {error}")
             except Refused as error:
                 server.violations.append(f"{method} {parameters}: {error}")
                 return 400, refusal(400, f"Bad Request: {error}")
@@ -288,7 +348,10 @@ def is_sent(call: Call) -> bool:
 
 def decoded(name: str, value: str) -> Any:
     """A parameter's value: all but texts are JSON."""
-    if name in ("text", "parse_mode", "action", "language_code", "file_id", "callback_query_id"):
+    if (
+        name in ("text", "parse_mode", "action", "language_code", "file_id", "description", "short_description")
+        or "query_id" in name
+    ):
         return value
     return json.loads(value)
 
@@ -329,15 +392,40 @@ def check_message(parameters: dict[str, Any]) -> None:
     text = plain_text(parameters["text"])
     if not text.strip():
         raise Refused("message text is empty")
-    if (units := len(text.encode("utf-16-le")) // 2) > 4096:
+    if (units := units_of(text)) > 4096:
         raise Refused(f"message is too long: {units}")
     for row in parameters.get("reply_markup", {}).get("inline_keyboard", []):
         for button in row:
-            if len(button.get("callback_data", "").encode()) > 64:
+            if not 1 <= len(button.get("callback_data", "").encode()) <= 64:
                 raise Refused("BUTTON_DATA_INVALID")
+            if not button["text"].strip():
+                raise Refused("button text is empty")
 
 
 def check_commands(commands: list[dict[str, str]]) -> None:
     for command in commands:
         if not re.fullmatch("[a-z0-9_]{1,32}", command["command"]) or not 1 <= len(command["description"]) <= 256:
             raise Refused(f"BOT_COMMAND_INVALID: {command}")
+
+
+def check_language_code(parameters: dict[str, Any]) -> None:
+    if not re.fullmatch("([a-z]{2})?", parameters.get("language_code", "")):
+        raise Refused("the language code has two letters or none")
+
+
+def check_inline_answer(parameters: dict[str, Any]) -> None:
+    for result in parameters["results"]:
+        check_message({**result["input_message_content"], "text": result["input_message_content"]["message_text"]})
+        if not 1 <= len(result["id"].encode()) <= 64 or not result["title"]:
+            raise Refused("RESULT_ID_INVALID or ARTICLE_TITLE_EMPTY")
+    button = parameters.get("button")
+    if button and not (button["text"] and re.fullmatch("[A-Za-z0-9_-]{1,64}", button["start_parameter"])):
+        raise Refused("BUTTON_INVALID")
+
+
+def menu_key(parameters: dict[str, Any]) -> str:
+    return f"{parameters.get('scope')} {parameters.get('language_code', '')}"
+
+
+def units_of(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2

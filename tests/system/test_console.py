@@ -52,10 +52,11 @@ def test_the_demo_gets_a_reply_to_every_line(demo: subprocess.CompletedProcess[s
 @pytest.mark.parametrize("question", ANSWERS)
 def test_the_demo_s_questions_are_answered(demo: subprocess.CompletedProcess[str], question: str) -> None:
     replies = {line.removeprefix("/ask "): reply for line, reply in replies_in(demo.stdout).items()}
-    answer, confidence, _, *evidence = replies[question].strip().split("\n")
+    answer, _, *evidence, facts, buttons = replies[question].strip().split("\n")
     assert answer == ANSWERS[question]
-    assert re.fullmatch(r"置信度：[<>]?\d+%", confidence)
+    assert re.fullmatch(r"第 [12] 段 · 置信度：[高低中等]+（[<>]?\d+%）", facts)
     assert f"【{answer}】" in "\n".join(evidence)
+    assert buttons.endswith("[上下文] [👍] [👎]")
 
 
 def test_the_demo_s_question_without_an_answer_is_told_so(demo: subprocess.CompletedProcess[str]) -> None:

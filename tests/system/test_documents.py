@@ -13,7 +13,7 @@ from bot.errors import Unreadable
 from bot.handlers.files import REASONS
 from bot.texts import CHINESE, texts_in
 from tests.made_files import TEXT, encrypted_pdf, pdf, scanned_pdf, two_hundred_files, word
-from tests.system.bot_api_server import BOT, BotApiServer, Call, is_sent, plain_text
+from tests.system.bot_api_server import BOT, BotApiServer, Call, is_sent
 from tests.system.bot_process import BotProcess, started
 from tests.system.test_telegram import ANSWER, PARAGRAPH, TEAM, Person, in_group, private_chat, telegram
 
@@ -93,18 +93,11 @@ def buttons(call: Call) -> dict[str, str]:
     return {button["text"]: button["callback_data"] for row in rows for button in row}
 
 
-def asks_back(call: Call, message_id: int) -> dict[str, Any]:
+def asks_back(call: Call, server: BotApiServer) -> dict[str, Any]:
     """A message by which the bot asks for something, as the client has it when a user replies to it."""
     assert call.parameters["reply_markup"]["force_reply"] is True
-    links = re.findall('href="([^"]+)"', call.parameters["text"])
-    entities = [{"type": "text_link", "offset": 0, "length": 1, "url": link} for link in links]
-    return {
-        "message_id": message_id,
-        "date": 0,
-        "from": BOT,
-        "text": plain_text(call.parameters["text"]),
-        "entities": entities,
-    }
+    assert call.message_id is not None
+    return server.as_replied_to(call.message_id)
 
 
 class TestFiles:
@@ -261,7 +254,7 @@ class TestSeveralTexts:
         prompt = alice.server.wait_for(
             lambda call: is_sent(call) and call.parameters["chat_id"] == alice.chat["id"] and "新名字" in call.text
         )
-        prompted = {**asks_back(prompt, 7), "chat": alice.chat}
+        prompted = {**asks_back(prompt, alice.server), "chat": alice.chat}
         assert alice.asks("四季 <b>", reply_to_message=prompted).startswith("它现在叫 四季 <b>")
         listing = alice.says("/contexts")
         assert "四季 <b>" in alice.server.reply_to(listing).text
@@ -299,6 +292,10 @@ class TestSeveralTexts:
         assert not any("秘密" in call.parameters.get("text", "") for call in server.calls if is_to(call, eve))
         assert "秘密" in alice.asks("/context")
 
+    def test_a_list_that_telegram_no_longer_hands_out_is_acknowledged(self, alice: Person) -> None:
+        acknowledged = alice.server.tap(alice.user, 5, "library:l:0:0", alice.chat, date=0)
+        assert acknowledged.parameters["text"] == "这个列表太旧了。请发送 /contexts 重新列出。"
+
     def test_each_topic_of_a_group_has_its_own(self, group: Person) -> None:
         topics = [{"message_thread_id": number, "is_topic_message": True} for number in (11, 12)]
         for number, topic in enumerate(topics):
@@ -306,7 +303,7 @@ class TestSeveralTexts:
         for number, topic in enumerate(topics):
             assert f"话题{number}的文字" in group.asks("/context", **topic)
         assert group.asks("/context").startswith("本聊天还没有设置段落")
-        assert ANSWER.match(group.asks(f"/ask {TEAM}", **topics[0]))
+        assert "还没有设置段落" not in group.asks(f"/ask {TEAM}", **topics[0])
 
 
 class TestConversation:
@@ -332,7 +329,7 @@ class TestConversation:
         group.asks(f"/context {PARAGRAPH}")
         prompt = group.server.reply_to(group.says("/ask"))
         assert prompt.text.endswith("您想问什么？请回复这条消息，写出问题。")
-        assert ANSWER.match(group.asks(TEAM, reply_to_message={**asks_back(prompt, 7), "chat": group.chat}))
+        assert ANSWER.match(group.asks(TEAM, reply_to_message={**asks_back(prompt, group.server), "chat": group.chat}))
 
     def test_a_flood_is_slowed_down_once_and_politely_and_others_are_not(
         self, alice: Person, server: BotApiServer

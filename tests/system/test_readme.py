@@ -40,7 +40,7 @@ async def test_the_queries_of_the_readme_run(readme: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("readme", READMES)
 def test_the_commands_of_the_readme_exist(readme: str) -> None:
     """Every `make` target stands in the Makefile, every `python -m` command takes the flags it is shown with."""
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for block in blocks(readme, "console"):
         for line in block.splitlines():
             words = shlex.split(line, comments=True)

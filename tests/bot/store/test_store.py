@@ -239,7 +239,7 @@ async def test_a_question_is_kept_with_its_answer(store: Store, database_url: st
     context = await store.set_context(CHAT, TEXT, ANN, message_id=1)
     question_id = await ask(store, context)
     [row] = await rows(database_url, "questions")
-    del row["asked_at"]
+    del row["asked_at"], row["candidates"]
     assert row == {
         "id": question_id,
         "chat_id": CHAT.id,
