@@ -531,6 +531,27 @@ def test_a_checkpoint_that_the_hub_does_not_take_is_published_all_the_same(
     assert error.startswith(f"error: {checkpoint} is published here, but not uploaded: ConnectionError: no route")
 
 
+def test_the_base_is_kept_by_the_share_that_is_asked_for(trained: Training, start: Start, on_data: list[str]) -> None:
+    flags = ["--base", str(trained.checkpoint), *on_data, *FAST, "--max_steps", "2"]
+    without, half, all_of_it = (start(*flags, "--keep_base", share).weights for share in ("0", "0.5", "1"))
+    base = trained.weights
+    assert any(not torch.equal(without[name], weights) for name, weights in base.items())
+    for name, weights in base.items():
+        assert torch.equal(all_of_it[name], weights), name
+        middle = (without[name].float() + weights.float()) / 2
+        assert torch.allclose(half[name].float(), middle, atol=2e-3), name
+
+
+def test_of_a_base_that_cannot_answer_nothing_can_be_kept(
+    refused: Callable[..., str], on_data: list[str], wordpiece_model: Path, tmp_path: Path
+) -> None:
+    headless = tmp_path / "headless"
+    shutil.copytree(wordpiece_model, headless)
+    config = json.loads((headless / "config.json").read_text(encoding="utf-8"))
+    (headless / "config.json").write_text(json.dumps(config | {"architectures": ["BertModel"]}), encoding="utf-8")
+    assert "--keep_base" in refused(*on_data, "--base", str(headless), "--keep_base", "0.5")
+
+
 def test_what_a_person_wrote_about_the_checkpoint_stands_in_its_card(
     start: Start, on_data: list[str], tmp_path: Path
 ) -> None:
