@@ -5,7 +5,7 @@ In a group only its admins decide: what one member set must not go by another's 
 
 import re
 
-from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Update
+from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Message, Update
 
 from bot.handlers.choosing import why_no_admin
 from bot.handlers.conversation import BotContext, chat_of
@@ -58,16 +58,21 @@ async def forget(update: Update, context: BotContext) -> None:
 
 async def forget_or_keep(update: Update, context: BotContext) -> None:
     """The buttons below /forget."""
-    query, texts = update.callback_query, context.texts
+    query = update.callback_query
     if query is None:
         return
-    problem, message = await why_no_admin(update, context, texts.gettext(FOR_ADMINS)), message_of(query)
+    problem, message = await why_no_admin(update, context, context.texts.gettext(FOR_ADMINS)), message_of(query)
+    if problem is None and message is not None:
+        is_kept = query.data == "forget:no"
+        await show(
+            query, context.texts.gettext("Nothing was deleted.") if is_kept else await _forgotten(context, message)
+        )
     await acknowledge(query, problem)
-    if problem or message is None:
-        return
-    if query.data == "forget:no":
-        await show(query, texts.gettext("Nothing was deleted."))
-        return
+
+
+async def _forgotten(context: BotContext, message: Message) -> str:
+    """Forget the chat of `message`; what is to be told of that."""
+    texts = context.texts
     gone = await context.parts.store.forget(message.chat.id)
     told = fill(
         texts.gettext("Deleted for good. Paragraphs: {contexts:,}, questions: {questions:,}, verdicts: {verdicts:,}."),
@@ -79,7 +84,7 @@ async def forget_or_keep(update: Update, context: BotContext) -> None:
         learning = texts.gettext("/privacy is as in a new chat: learning is on.")
     else:
         learning = texts.gettext("/privacy is as in a new chat: learning is off.")
-    await show(query, f"{told}\n{learning}")
+    return f"{told}\n{learning}"
 
 
 def _told(texts: Texts, is_on: bool) -> str:

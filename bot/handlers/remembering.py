@@ -10,23 +10,26 @@ MAX_ADMINS_REMEMBERED = 10_000
 
 
 class GroupAdmins:
-    """Who is an admin of which group, asked of Telegram and believed for `ADMIN_SECONDS`."""
+    """Who is an admin of which group, asked of Telegram and believed for `ADMIN_SECONDS`.
+
+    Who is none is asked anew each time: someone who has just become one need not wait.
+    """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[int, int], tuple[bool, float]] = OrderedDict()
+        self._known_until: OrderedDict[tuple[int, int], float] = OrderedDict()
 
     async def include(self, bot: Bot, chat_id: int, user_id: int) -> bool:
         """Whether the user is one. Raises TelegramError when that cannot be found out."""
-        is_admin, until = self._known.get((chat_id, user_id), (False, 0.0))
-        if monotonic() < until:
-            return is_admin
+        if monotonic() < self._known_until.get((chat_id, user_id), 0.0):
+            return True
         member = await bot.get_chat_member(chat_id, user_id)
-        is_admin = member.status in (member.OWNER, member.ADMINISTRATOR)
-        self._known[chat_id, user_id] = is_admin, monotonic() + ADMIN_SECONDS
-        self._known.move_to_end((chat_id, user_id))
-        if len(self._known) > MAX_ADMINS_REMEMBERED:
-            self._known.popitem(last=False)
-        return is_admin
+        if member.status not in (member.OWNER, member.ADMINISTRATOR):
+            return False
+        self._known_until[chat_id, user_id] = monotonic() + ADMIN_SECONDS
+        self._known_until.move_to_end((chat_id, user_id))
+        if len(self._known_until) > MAX_ADMINS_REMEMBERED:
+            self._known_until.popitem(last=False)
+        return True
 
 
 class LatestQueries:

@@ -104,13 +104,11 @@ class TestButtons:
         assert "克利夫兰" in reads(alice, answer)
         press(alice, answer, "收起上下文")
         assert reads(alice, answer) == first
-        seen = [first]
-        for number in range(2, 6):
-            press(alice, answer, "其他答案")
-            assert reads(alice, answer).startswith(f"其他答案（{number}/5）\n")
-            seen.append(reads(alice, answer))
-        assert len(set(seen)) == 5
         press(alice, answer, "其他答案")
+        shown = re.match(r"其他答案（2/([2-5])）\n", reads(alice, answer))
+        assert shown
+        for _ in range(int(shown[1]) - 1):
+            press(alice, answer, "其他答案")
         assert reads(alice, answer) == first
 
     def test_an_answer_s_paragraph_is_counted(self, alice: Person) -> None:
@@ -157,8 +155,9 @@ class TestCorrections:
     def test_what_is_said_of_answers_becomes_a_squad_file(self, alice: Person, folder: Path) -> None:
         """👍; a reply in other script and width; a choice; "does not say"; words that the text has not."""
         text = TEXT.replace("詹姆斯", "甲一")
-        questions = ["甲一有多高？", "甲一有多重？", "甲一出生在哪里？", "甲一的球衣是几号？", "甲一几岁？"]
-        answers = [asked(alice, question, text) for question in questions]
+        questions = ["甲一有多高？", "甲一有多重？", "他们住在哪里？", "甲一的球衣是几号？", "甲一几岁？"]
+        homes = "甲一住在北京。乙二住在上海。丙三住在广州。"
+        answers = [asked(alice, question, homes if "住" in question else text) for question in questions]
         press(alice, answers[0], "👍")
         assert "113" not in text
         weight = replies(alice, asked_back(alice, answers[1]), "113公斤。")
