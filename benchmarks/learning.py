@@ -13,7 +13,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class Round:
 
     folder: Path
     base: Path
-    measured: dict[str, Sequence[Example]]
+    measured: Mapping[str, Sequence[Example]]
 
     @property
     def database_url(self) -> str:

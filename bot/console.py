@@ -72,7 +72,7 @@ class TerminalRequest(BaseRequest):
                 self.sent += 1
                 result = self._print(self.sent, parameters)
             case "editMessageText":
-                result = self._print(int(parameters["message_id"]), parameters)
+                result = self._print(int(str(parameters["message_id"])), parameters)
             case "answerCallbackQuery":
                 if notice := parameters.get("text"):
                     print(notice, end="\n\n", flush=True)
