@@ -170,7 +170,7 @@ def test_nothing_of_the_demo_is_in_the_data() -> None:
     assert [text for text in [*everything_written(), *everyday] if runs(text) & demo_runs] == []
 
 
-def test_what_the_bundled_reader_is_measured_on_is_not_in_what_it_learned_from() -> None:
+def test_the_everyday_texts_to_measure_on_are_not_among_those_to_learn_from() -> None:
     document = json.loads((ROOT / "benchmarks" / "everyday.json").read_text(encoding="utf-8"))
     measured = [paragraph["context"] for article in document["data"] for paragraph in article["paragraphs"]]
     assert len(measured) == 20
