@@ -36,13 +36,13 @@ SENT = ("sendMessage", "sendDocument")
 class RecordingServer(BotApiServer):
     """The tests' server, which also keeps every message by its id."""
 
-    messages: dict[int, dict[str, Any]] = field(default_factory=dict)
+    seen: dict[int, dict[str, Any]] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=lambda: count(100))
 
     def result(self, method: str, parameters: dict[str, Any]) -> object:
         result = super().result(method, parameters)
         if method in SENT and isinstance(result, dict):
-            self.messages[result["message_id"]] = {
+            self.seen[result["message_id"]] = {
                 "from": "bot",
                 "html": parameters.get("text") or parameters.get("caption", ""),
                 "buttons": texts_of_buttons(parameters),
@@ -50,7 +50,7 @@ class RecordingServer(BotApiServer):
                 "replies_to": parameters.get("reply_parameters", {}).get("message_id"),
             }
         elif method.startswith("editMessage"):
-            message = self.messages[parameters["message_id"]]
+            message = self.seen[parameters["message_id"]]
             message["html"] = parameters.get("text", message["html"])
             message["buttons"], message["data"] = texts_of_buttons(parameters), data_of_buttons(parameters)
         return result
@@ -71,7 +71,7 @@ class Recording:
         self._shown: list[int] = []
 
     def play(self, turn: dict[str, Any]) -> None:
-        known = set(self._server.messages)
+        known = set(self._server.seen)
         user = self._user(turn.get("name", YOU))
         if "presses" in turn:
             self._press(user, turn["presses"])
@@ -79,12 +79,12 @@ class Recording:
             self._say(user, turn["says"], is_reply=turn.get("replies", False), who=turn.get("name", YOU))
         self._wait(user)
         if not turn.get("hidden"):
-            self._shown += [number for number in sorted(self._server.messages) if number not in known]
+            self._shown += [number for number in sorted(self._server.seen) if number not in known]
 
     def result(self) -> dict[str, Any]:
         shown = []
         for place, number in enumerate(self._shown):
-            message = {name: value for name, value in self._server.messages[number].items() if name != "data"}
+            message = {name: value for name, value in self._server.seen[number].items() if name != "data"}
             minute = FIRST_MINUTE + place // 2
             shown.append({"id": number, **message, "time": f"{minute // 60}:{minute % 60:02d}"})
         heading = {name: self._conversation.get(name) for name in ("title", "subtitle", "language", "group")}
@@ -99,10 +99,10 @@ class Recording:
     def _say(self, user: dict[str, Any], text: str, *, is_reply: bool, who: str) -> None:
         more: dict[str, Any] = {}
         if is_reply:
-            number = max(number for number, message in self._server.messages.items() if message["from"] == "bot")
+            number = max(number for number, message in self._server.seen.items() if message["from"] == "bot")
             more["reply_to_message"] = self._message(number)
         number = next(self._server.numbers)
-        self._server.messages[number] = {
+        self._server.seen[number] = {
             "from": "you" if who == YOU else who,
             "html": escape(text, quote=False),
             "buttons": [],
@@ -114,7 +114,7 @@ class Recording:
     def _press(self, user: dict[str, Any], text: str) -> None:
         number, data = next(
             (number, message["data"][text])
-            for number, message in reversed(self._server.messages.items())
+            for number, message in reversed(self._server.seen.items())
             if text in message.get("data", {})
         )
         query = {"id": f"{next(self._server.numbers)}", "from": user, "chat_instance": "1", "data": data}
@@ -122,7 +122,7 @@ class Recording:
 
     def _message(self, number: int) -> dict[str, Any]:
         """A message of the bot, as Telegram would hand it back."""
-        known, here = self._server.messages, {"date": 1, "chat": self._chat}
+        known, here = self._server.seen, {"date": 1, "chat": self._chat}
         message = {"message_id": number, **here, "from": BOT, "text": plain_text(known[number]["html"])}
         if asked := known[number]["replies_to"]:
             sender = self._users.get(known[asked]["from"], self._users[YOU])
@@ -134,9 +134,9 @@ class Recording:
         """Updates of a chat are handled in order: once one more is answered, all before it are done."""
         number = self._server.send(**{"from": user, "chat": self._chat, "text": f"/status@{BOT['username']}"})
         self._server.reply_to(number)
-        for sent, message in list(self._server.messages.items()):
+        for sent, message in list(self._server.seen.items()):
             if message["replies_to"] == number:
-                del self._server.messages[sent]
+                del self._server.seen[sent]
 
 
 def texts_of_buttons(parameters: dict[str, Any]) -> list[list[str]]:

@@ -138,6 +138,20 @@ async def test_a_failure_is_told_in_the_language_that_was_chosen(
         assert desk.request.texts()[-1].startswith("我這裡出了點問題")
 
 
+async def test_who_may_not_set_may_look_at_the_list_but_neither_switch_nor_rename_nor_delete(tmp_path: Path) -> None:
+    async with bench(tmp_path) as desk:
+        await desk.say("/context 一。", chat_id=GROUP)
+        await desk.say("/context 二。", chat_id=GROUP)
+        await desk.say("/contexts", chat_id=GROUP)
+        buttons = list(desk.buttons().values())
+        await desk.application.bot_data.store.let_only_admins_set(GROUP, True)
+        for data in buttons:
+            assert (await desk.press(data, chat_id=GROUP)).startswith("In this group only admins change what I read")
+        assert await desk.press("library:l:0:0", chat_id=GROUP) == ""
+        listed, number = await desk.application.bot_data.store.contexts(GROUP, 0, 0, 9)
+        assert (number, listed[0].title, listed[0].is_current) == (2, "二。", True)
+
+
 async def test_no_more_admins_are_remembered_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     class Telegram:
         lookups = 0

@@ -1,5 +1,6 @@
 """Replies are valid Telegram HTML within Telegram's limits, whatever stands in contexts and answers."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -185,6 +186,12 @@ def test_more_of_the_text_holds_the_sentences_around() -> None:
 )
 def test_the_place_counts_lines_that_are_not_blank(text: str, place: str) -> None:
     assert place_of(ZH, asked(text).context, text.index("答案")) == place
+
+
+def test_in_a_file_with_pages_the_place_is_the_page() -> None:
+    context = replace(asked("第一页。\n第二页有答案。").context, page_starts=(0, 5))
+    assert place_of(ZH, context, 0) == "第 1 页"
+    assert place_of(ZH, context, 9) == "第 2 页"
 
 
 @pytest.mark.parametrize(("score", "words"), [(0.95, "高（95%）"), (0.5, "中等（50%）"), (0.001, "低（&lt;1%）")])

@@ -106,6 +106,15 @@ async def test_forgetting_leaves_nothing_of_the_chat_and_all_of_others(store: St
     assert len(await store.judgements()) == 1
 
 
+async def test_forgetting_takes_all_texts_in_all_topics_and_what_the_chat_has_chosen(store: Store) -> None:
+    for topic_id in (0, 0, 11):
+        await store.set_context(GROUP, "一二三", ANN, None, topic_id=topic_id, page_starts=(0, 2))
+    await store.let_only_admins_set(GROUP.id, True)
+    assert await store.forget(GROUP.id) == Forgotten(contexts=3, questions=0, verdicts=0)
+    assert await store.contexts(GROUP.id, 11, 0, 9) == ([], 0)
+    assert not await store.only_admins_set(GROUP.id)
+
+
 async def test_a_choice_outlives_clear_and_follows_a_group_to_its_new_id(store: Store) -> None:
     await store.set_learning(GROUP.id, is_allowed=True)
     await store.judge(await asked(store, GROUP), 1, Verdict.RIGHT)
