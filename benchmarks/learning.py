@@ -28,7 +28,6 @@ from trainer.evaluate import Evaluation, asks_of, evaluate
 from trainer.squad import Example, load
 
 TEA = Path(__file__).parent / "tea"
-REPLAY = Path(__file__).parents[1] / "trainer" / "sample" / "train.json"
 CHAT = Chat(1, "private")
 USER = Author(1, "demo")
 TRAINING = {
@@ -93,7 +92,7 @@ async def learn(here: Round, trainer_flags: Sequence[str]) -> int:
     run("bot", "export", "-o", str(here.corrections), DATABASE_URL=here.database_url)
     async with Engine(reader) as engine:
         places = ["--checkpoint_dir", str(here.checkpoints), "--output_dir", str(here.folder / "training")]
-        data = ["--train", str(here.corrections), str(REPLAY), "--dev", str(here.corrections)]
+        data = ["--train", str(here.corrections), "--replay", "10", "--dev", str(here.corrections)]
         defaults = [word for flag, value in TRAINING.items() if flag not in trainer_flags for word in (flag, value)]
         await asyncio.to_thread(run, "trainer", "--base", str(here.base), *data, *places, *defaults, *trainer_flags)
         change = await CheckpointWatcher(engine, here.checkpoints).look()

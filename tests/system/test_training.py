@@ -37,6 +37,7 @@ WAIT_SECONDS = 600
 KILLS_AT_PUBLISHING = 20
 LAST_STEP = 16  # of two epochs
 FAST = ["--bf16", "false", "--max_tokens", "136", "--stride", "32", "--disable_tqdm", "true"]
+FAST += ["--replay", "0", "--unanswerable_pairs", "0"]  # nothing but the data that is given
 SAVING = ["--save_strategy", "steps", "--eval_strategy", "steps", "--save_steps", "2", "--eval_steps", "2"]
 # The last weights are published, not the best: those could be from before a kill.
 LAST_WEIGHTS = ["--load_best_model_at_end", "false", "--save_total_limit", "3"]
