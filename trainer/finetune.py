@@ -109,7 +109,7 @@ class DataArguments:
         default=0.0, metadata={"help": "share of questions that are worded or typed otherwise, anew in every epoch"}
     )
     noise: float = field(
-        default=0.0, metadata={"help": "share of contexts with 5 % other characters outside the answer"}
+        default=0.0, metadata={"help": "share of contexts with 5 %% other characters outside the answer"}
     )
     shuffle: float = field(default=0.0, metadata={"help": "share of contexts with their sentences in another order"})
     rewriter: str | None = field(

@@ -24,7 +24,7 @@ PARAGRAPH = (
 )
 TEAM = "詹姆斯在哪个球队？"
 # Which words the model picks is no matter here; tests/system/test_console.py has the right answers.
-ANSWER = re.compile(r"(.+)\n\n.*\1.*\n第 \d+ 段 · 置信度：[高低中等]+（[<>]?\d+%）", re.DOTALL)
+ANSWER = re.compile(r"(.+)\n\n.*\1.*\n第 \d+ [段页] · 置信度：[高低中等]+（[<>]?\d+%）", re.DOTALL)
 ANSWER_HTML = re.compile(
     r"<b>(.+)</b>\n\n<blockquote>(.*)<b><u>\1</u></b>(.*)</blockquote>\n"
     r"第 1 段 · 置信度：[高低中等]+（(?:&[lg]t;)?\d+%）",
