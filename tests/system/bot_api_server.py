@@ -64,8 +64,8 @@ class Refused(Exception):
     """What Telegram would answer with 400."""
 
 
-class NoFault(Refused):
-    """Refused, though the bot did nothing wrong: a button is pressed twice, a file is gone."""
+class Harmless(Refused):
+    """What is refused, but is no fault of the bot's: a button was pressed twice, a file is gone."""
 
 
 @dataclass
@@ -211,11 +211,11 @@ class BotApiServer:
                 if before is None:
                     raise Refused("message to edit not found")
                 if all(before.get(name) == parameters.get(name) for name in ("text", "reply_markup")):
-                    raise NoFault("message is not modified")
+                    raise Harmless("message is not modified")
                 return self._shown(parameters["message_id"], parameters)
             case "getFile":
                 if parameters["file_id"] not in self.files:
-                    raise NoFault("invalid file_id")
+                    raise Harmless("invalid file_id")
                 return dict.fromkeys(("file_id", "file_unique_id", "file_path"), parameters["file_id"])
             case "getChatMember":
                 return self._member(parameters)
@@ -328,7 +328,7 @@ def handler_for(server: BotApiServer) -> type[BaseHTTPRequestHandler]:
                 return fault.status, answer
             try:
                 return 200, {"ok": True, "result": server.result(method, parameters)}
-            except NoFault as error:
+            except Harmless as error:
                 return 400, refusal(400, f"Bad Request: {error}")
             except Refused as error:
                 server.violations.append(f"{method} {parameters}: {error}")

@@ -55,14 +55,10 @@ def admin_of(group: Person) -> Person:
 
 
 def presses(person: Person, data: str, asked_by: Person | None = None) -> Call:
-    """Press a button below the bot's reply to `asked_by`; returns what the bot answered it with."""
-    number = str(next(ids))
+    """Press a button below the bot's last message, its reply to `asked_by`; returns what the bot answered it with."""
     asked = {"message_id": next(ids), "date": 1, "chat": person.chat, "from": (asked_by or person).user, "text": "/"}
-    message = {"message_id": next(ids), "date": 1, "chat": person.chat, "from": BOT, "text": "?"}
-    message |= {"reply_to_message": asked}
-    query = {"id": number, "from": person.user, "message": message, "chat_instance": "1", "data": data}
-    person.server.send_update({"callback_query": query})
-    return person.server.wait_for(lambda call: call.parameters.get("callback_query_id") == number)
+    sent = [number for number, message in person.server.messages.items() if message["chat_id"] == person.chat["id"]]
+    return person.server.tap(person.user, max(sent), data, person.chat, text="?", reply_to_message=asked)
 
 
 def types(person: Person, query: str) -> str:
@@ -187,6 +183,7 @@ class TestWhoMaySet:
     def test_telegram_is_not_asked_again_and_again_who_is_an_admin(self, alice: Person) -> None:
         group = in_group(alice)
         admin = admin_of(group)
+        admin.asks("/settings")
         presses(admin, "settings:set:admins")
         for number in range(5):
             assert "段落已设置" in admin.asks(f"/context 第{number}段。")
@@ -195,6 +192,7 @@ class TestWhoMaySet:
 
     def test_whoever_cannot_be_checked_changes_nothing(self, alice: Person) -> None:
         group = in_group(alice)
+        group.asks("/settings")
         presses(admin_of(group), "settings:set:admins")
         group.server.fail("getChatMember", Fault(400))
         assert group.asks("/context 别的。").startswith("没能查到您是不是这里的管理员")
@@ -202,6 +200,7 @@ class TestWhoMaySet:
 
     def test_it_holds_on_when_the_group_becomes_a_supergroup(self, alice: Person) -> None:
         group = in_group(alice)
+        group.asks("/settings")
         presses(admin_of(group), "settings:set:admins")
         new = in_group(alice)
         group.sends(migrate_to_chat_id=new.chat["id"])
