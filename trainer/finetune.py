@@ -220,6 +220,8 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
         raise DataError("nothing to train on: the only context is held back; add contexts, or set --hold_back 0")
     if not (dev_sets or held_back):
         raise DuwenError("nothing to measure on: give --dev, or a --hold_back above 0")
+    if not any(example.span or example.is_impossible for example in training):
+        raise DataError("nothing to train on: no answer of the training data stands in its context")
     if data.replay and data.train != [SAMPLE_TRAIN]:
         training_sets.append(load(SAMPLE_TRAIN))
         training += _drawn(training_sets[-1].examples, round(data.replay * len(training)), args.seed)
