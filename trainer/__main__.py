@@ -36,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _finetune(arguments: Sequence[str]) -> None:
+    import torch
     from transformers import HfArgumentParser
 
     from trainer.finetune import DataArguments, FinetuneArguments, finetune
@@ -51,7 +52,11 @@ def _finetune(arguments: Sequence[str]) -> None:
         data, args = parser.parse_args_into_dataclasses(list(arguments))
     except ValueError as error:  # flags that contradict each other
         parser.error(str(error))
-    checkpoint = finetune(data, args)
+    try:
+        checkpoint = finetune(data, args)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()  # its threads may abort a process that just ends
     if checkpoint is not None:
         print(checkpoint)
 
