@@ -21,7 +21,7 @@ check: $(READY)  ## style, types, and who may import whom
 	$(BIN)/mypy alembic
 	$(BIN)/lint-imports
 
-train: $(READY)  ## the bundled reader, trained further on the sample: a new checkpoint in some minutes
+train: $(READY)  ## the bundled reader, trained further on the sample: a new checkpoint in a minute or two
 	$(BIN)/python -m trainer
 
 learn-demo: $(READY)  ## 30 corrections in chat become a checkpoint that answers them: figures before and after

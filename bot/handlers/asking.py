@@ -32,15 +32,18 @@ ASK = "ask"
 
 async def ask_by_reply(update: Update, context: BotContext) -> None:
     """In a group, a reply to an answer, or to the bot's own question what to ask; other replies are for people."""
-    replied_to = context.message.reply_to_message
-    if purpose_of(context.message)[0] == ASK or (
-        replied_to and await context.parts.store.context_answered_from(context.message.chat.id, replied_to.id)
-    ):
-        await ask(update, context)
+    answered_from = await _answered_from(context)
+    if answered_from or purpose_of(context.message)[0] == ASK:
+        await _ask(context, answered_from)
 
 
 async def ask(update: Update, context: BotContext) -> None:
     """/ask QUESTION, a plain message in a private chat, or either edited."""
+    await _ask(context, await _answered_from(context))
+
+
+async def _ask(context: BotContext, paragraph: Context | None) -> None:
+    """Answer out of `paragraph`, or without one out of the current one."""
     message, parts, texts = context.message, context.parts, context.texts
     question = payload(message).strip()
     max_chars = parts.settings.max_question_chars
@@ -57,7 +60,7 @@ async def ask(update: Update, context: BotContext) -> None:
     if flaw:
         await context.reply(texts.gettext(FLAWS[flaw]))
         return
-    paragraph = await _asked_about(context)
+    paragraph = paragraph or await parts.store.current_context(message.chat.id, topic_of(message))
     if paragraph is None:
         await context.reply(texts.gettext(HOW_TO_SET))
         return
@@ -108,14 +111,12 @@ def asked_and_read(paragraph: Context, text: str, reading: Reading, question_id:
     return Question(question_id, paragraph, text, reading.best is not None, candidates)
 
 
-async def _asked_about(context: BotContext) -> Context | None:
-    """The paragraph of the answer that the question replies to; the current one where it replies to none."""
-    message, store = context.message, context.parts.store
-    if message.reply_to_message and (
-        answered_from := await store.context_answered_from(message.chat.id, message.reply_to_message.id)
-    ):
-        return answered_from
-    return await store.current_context(message.chat.id, topic_of(message))
+async def _answered_from(context: BotContext) -> Context | None:
+    """The paragraph of the answer that the message replies to, if it does."""
+    message = context.message
+    if message.reply_to_message is None:
+        return None
+    return await context.parts.store.context_answered_from(message.chat.id, message.reply_to_message.id)
 
 
 @asynccontextmanager
