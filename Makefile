@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo chat test check train learn-demo pictures clean
+.PHONY: demo chat test check train learn-demo bench pictures clean
 
 demo: $(READY)  ## a conversation with the bot, then yours
 	@$(BIN)/python -m bot chat --play bot/demo.txt
@@ -26,6 +26,11 @@ train: $(READY)  ## the bundled reader, trained further on the sample: a new che
 
 learn-demo: $(READY)  ## 30 corrections in chat become a checkpoint that answers them: figures before and after
 	$(BIN)/python benchmarks/learning.py
+
+bench: $(READY)  ## speed beside other readers, beside the machine's limit, and on long documents: make bench DATA=FILE
+	$(BIN)/python -m benchmarks.serving $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m benchmarks.limit $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m benchmarks.long_documents $(if $(DATA),--data $(DATA))
 
 pictures: $(READY)  ## conversations with the real bot, played and drawn into docs/pictures (needs Chromium)
 	$(BIN)/python -m docs.pictures.record $(NAME)

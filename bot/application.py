@@ -183,7 +183,7 @@ def add_handlers(application: BotApplication) -> None:
         (ToMe("context") & RepliesToFile(), if_permitted(files.take_file_replied_to)),
         (ToMe("context", in_caption=True) & UpdateType.MESSAGE, if_permitted(files.take_file)),
         (ToMe("context"), if_permitted(paragraphs.set_or_show_context)),
-        (ToMe("append") & UpdateType.EDITED_MESSAGE, paragraphs.edited_append),
+        (ToMe("append") & UpdateType.EDITED_MESSAGE, if_permitted(paragraphs.edited_append)),
         (ToMe("append"), if_permitted(paragraphs.append)),
         (ToMe("clear"), if_permitted(paragraphs.clear)),
         (ToMe("contexts"), library.contexts),
@@ -206,6 +206,7 @@ def add_handlers(application: BotApplication) -> None:
         application.add_handler(MessageHandler(fitting, function))
     for pattern, tapped in (
         (library.BUTTON, library.tap),
+        (paragraphs.TAKE_BUTTON, paragraphs.take_message),
         (judging.BUTTON, judging.tap),
         (permitting.LEARNING_BUTTON, permitting.choose_learning),
         (permitting.FORGET_BUTTON, permitting.forget_or_keep),

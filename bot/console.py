@@ -102,6 +102,7 @@ class Terminal:
         self._request = request
         self._user = {**CHAT, "is_bot": False, "language_code": language_code}
         self._ids = count(1)
+        self._said: dict[str, Any] | None = None
         self._has_failed = False
         application.add_error_handler(self._note_failure)
 
@@ -120,8 +121,11 @@ class Terminal:
         is_press = text[:1] == "[" and text[-1:] == "]" and text[1:-1] in shown
         if is_press:
             below = {"message_id": message_id, "date": 60 * number, "chat": CHAT, "from": BOT}
+            below |= {"reply_to_message": self._said} if self._said else {}
             press = {"id": f"{number}", "from": self._user, "chat_instance": "", "data": shown[text[1:-1]]}
             update = {"update_id": number, "callback_query": {**press, "message": below}}
+        else:
+            self._said = said
         await self._application.process_update(Update.de_json(update, self._application.bot))
         return (is_press or self._request.sent > sent_before) and not self._has_failed
 

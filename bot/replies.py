@@ -143,7 +143,9 @@ def answer_found(texts: Texts, question: Question, index: int = 0, *, is_wide: b
 
 
 def _rank(texts: Texts, question: Question, index: int) -> str:
-    if not question.is_answered:
+    if not question.is_answered and len(question.candidates) == 1:
+        text = texts.gettext("A guess: the paragraph probably does not say")
+    elif not question.is_answered:
         text = texts.gettext("A guess, {number} of {count}: the paragraph probably does not say")
     elif index > 0:
         text = texts.gettext("Answer {number} of {count}")

@@ -44,11 +44,15 @@ class Calibration(_Part):
 
 
 class WindowSettings(_Part):
-    """Read as trained: these lengths, in tokens, are part of what the model learned."""
+    """Read as trained: these lengths, in tokens, are part of what the model learned.
+
+    `length_weight` makes long answers less likely than the model says, see `spans.best_spans`.
+    """
 
     max_tokens: int = Field(default=512, ge=64)
     stride: int = Field(default=128, ge=0)
     max_answer_tokens: int = Field(default=64, ge=1)
+    length_weight: float = Field(default=0.0, ge=0)
 
 
 class FileRecord(_Part):

@@ -8,7 +8,8 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -27,17 +28,20 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from qa_engine.checkpoints import Calibration, Manifest, WindowSettings, read_manifest, refuse_pickles, verify
+from qa_engine.contexts import Contexts, KnownContext
+from qa_engine.cores import cores
 from qa_engine.errors import CheckpointBroken, CheckpointError, CheckpointMissing, EmptyQuestion
-from qa_engine.scripts import in_script_of
 from qa_engine.spans import TokenSpans, best_spans
-from qa_engine.windows import Tokens, Window, WindowMaker, WindowSizes
+from qa_engine.windows import Window, WindowMaker, WindowSizes
 
 log = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).parent / "bundled"
 ASKS_AT_ONCE = 32
-CANDIDATE_SPANS = 64
+CANDIDATE_SPANS = 64  # of a context
+WINDOW_SPANS = 16  # of each of its windows
 FORWARD_TOKENS = 8192  # tokens, padding included, that go through the model at once: bounds memory
+ALIKE = 0.9  # windows go through the model together when the shortest has this share of the longest's tokens
 _OPENING = "「『“‘（(《〈【〔[｛{"
 _CLOSING = "」』”’）)》〉】〕]｝}"
 _NOT_LAST = "，、；：。,;:"  # an answer may end with what ends a sentence in other ways: 「加油！」
@@ -103,10 +107,11 @@ class Candidates:
         weights = np.exp(logits - logits.max())
         null_probability, *probabilities = (weights / weights.sum()).tolist()
         context, answers = self.ask.context, list[Answer]()
-        for (start, end), probability in zip(self.spans.tolist(), probabilities, strict=True):
+        for span, probability in zip(self.spans.tolist(), probabilities, strict=True):
             if len(answers) == self.ask.top_k:
                 break
-            if all(end <= answer.start or answer.end <= start for answer in answers):
+            start, end = trimmed(context, *span)
+            if start < end and all(end <= answer.start or answer.end <= start for answer in answers):
                 answers.append(Answer(context[start:end], start, end, probability))
         is_answerable = bool(answers) and null_probability < calibration.no_answer_threshold
         return Reading(tuple(answers), null_probability, is_answerable, self.checkpoint)
@@ -114,9 +119,22 @@ class Candidates:
 
 @dataclass(frozen=True)
 class EncodedAsk:
+    """An ask, what is known of its context, and the windows that are to be read."""
+
     ask: Ask
-    context_tokens: Tokens
+    context: KnownContext
     windows: list[Window]
+
+
+@dataclass(frozen=True)
+class WindowSpans:
+    """What the model finds in one window: its best spans, best first, in positions of the window."""
+
+    window: Window
+    scores: NDArray[np.float32]  # [span] -inf where there is none
+    start_tokens: NDArray[np.int64]  # [span]
+    end_tokens: NDArray[np.int64]  # [span] inclusive
+    null_score: float
 
 
 class Reader:
@@ -138,7 +156,9 @@ class Reader:
         self.manifest = manifest
         self.calibration = calibration or Calibration()
         self.max_answer_tokens = windows.max_answer_tokens
+        self.length_weight = windows.length_weight
         self.window_maker = WindowMaker(tokenizer, WindowSizes(windows.max_tokens, windows.stride))
+        self.contexts = Contexts(self.window_maker)
         self._pad_id = tokenizer.pad_token_id or 0
 
     @classmethod
@@ -164,6 +184,8 @@ class Reader:
         if manifest is None:
             log.warning("%s has no manifest: its probabilities are not calibrated, windows are the defaults", name)
         chosen_device = choose_device(device)
+        if chosen_device.type == "cpu":
+            torch.set_num_threads(min(torch.get_num_threads(), cores()))
         model, tokenizer = _load_parts(str(source or place), chosen_device, choose_dtype(dtype, chosen_device))
         windows = _default_windows(model, tokenizer) if manifest is None else manifest.windows
         calibration = Calibration() if manifest is None else manifest.calibration
@@ -187,13 +209,15 @@ class Reader:
         for name, weight in self.model.named_parameters():
             if not weight.isfinite().all():
                 raise CheckpointBroken(f"{name} holds values that are not finite numbers: its weights are damaged")
-        encoded = self.encode(Ask("谁写了这本书？", "这本书是李雷写的。" * self.window_maker.sizes.max_tokens))
+        window = self.encode(Ask("谁写了这本书？", "这本书是李雷写的。" * self.window_maker.sizes.max_tokens)).windows[
+            0
+        ]
         try:
-            ((start_scores, end_scores),) = self.forward([replace(encoded, windows=encoded.windows[:1])])
+            (spans,) = self.forward([window])
         except (IndexError, RuntimeError) as error:  # positions or token types that it lacks, or no memory
             reason = str(error).strip().split("\n")[0]
-            raise CheckpointBroken(f"it cannot read a window of {len(encoded.windows[0])} tokens: {reason}") from error
-        if not (start_scores.isfinite().all() and end_scores.isfinite().all()):
+            raise CheckpointBroken(f"it cannot read a window of {len(window)} tokens: {reason}") from error
+        if not (np.isfinite(spans.null_score) and np.isfinite(spans.scores[0])):
             raise CheckpointBroken("it computes scores that are not numbers: its weights are damaged")
 
     def read(self, question: str, context: str, *, top_k: int = 1) -> Reading:
@@ -216,8 +240,9 @@ class Reader:
             for at in range(0, len(order), ASKS_AT_ONCE):
                 group = order[at : at + ASKS_AT_ONCE]
                 encoded = [self.encode(asks[index]) for index in group]
-                for index, item, scores in zip(group, encoded, self.forward(encoded), strict=True):
-                    found[index] = self.candidates(item, scores)
+                spans = iter(self.forward([window for item in encoded for window in item.windows]))
+                for index, item in zip(group, encoded, strict=True):
+                    found[index] = self.candidates(item, list(islice(spans, len(item.windows))))
                 bar.update(len(group))
         return [found[index] for index in range(len(asks))]
 
@@ -225,90 +250,99 @@ class Reader:
         """Text → windows, the question in the script of the context."""
         if not ask.question.strip():
             raise EmptyQuestion("the question is empty")
-        question = self.window_maker.tokenize_question(in_script_of(ask.context, ask.question))
-        (context,) = self.window_maker.tokenize([ask.context])
-        windows = self.window_maker.windows(question, context) if len(context) else []
-        return EncodedAsk(ask, context, windows)
+        context = self.contexts.known(ask.context)
+        return EncodedAsk(ask, context, self.contexts.windows(ask.question, context))
 
     @torch.inference_mode()
-    def forward(self, encoded: Sequence[EncodedAsk]) -> list[tuple[Tensor, Tensor]]:
-        """Windows of all asks → each ask's start and end scores, both [window, token] on the CPU, padded with -inf.
+    def forward(self, windows: Sequence[Window]) -> list[WindowSpans]:
+        """Windows, of one ask or of many → the best spans of each, in their order.
 
-        Windows of like length share a forward pass of at most FORWARD_TOKENS tokens.
+        Windows of like length share a forward pass. Nothing waits for the device before all passes are under way, and
+        only the spans leave it.
         """
-        flat = [(ask, position) for ask, item in enumerate(encoded) for position in range(len(item.windows))]
-        flat.sort(key=lambda place: len(encoded[place[0]].windows[place[1]]))
-        scores = [
-            torch.full((2, len(item.windows), max(map(len, item.windows), default=0)), -torch.inf) for item in encoded
-        ]
-        while flat:
-            longest = len(encoded[flat[-1][0]].windows[flat[-1][1]])
-            count = max(1, FORWARD_TOKENS // longest)
-            batch, flat = flat[-count:], flat[:-count]
-            logits = self._forward_batch([encoded[ask].windows[position] for ask, position in batch])
-            for row, (ask, position) in enumerate(batch):
-                length = len(encoded[ask].windows[position])
-                scores[ask][:, position, :length] = logits[:, row, :length]
-        return [(pair[0], pair[1]) for pair in scores]
+        groups = alike([len(window) for window in windows])
+        on_device = [self._forward_group([windows[place] for place in group]) for group in groups]
+        found: dict[int, WindowSpans] = {}
+        for group, spans in zip(groups, on_device, strict=True):
+            columns = (spans.scores, spans.start_tokens, spans.end_tokens, spans.null_scores)
+            for place, *row in zip(group, *(column.cpu().numpy() for column in columns), strict=True):
+                found[place] = WindowSpans(windows[place], *row)
+        return [found[place] for place in range(len(windows))]
 
-    def _forward_batch(self, windows: Sequence[Window]) -> Tensor:
-        """Start and end scores [2, window, token], float32 on the CPU."""
+    def _forward_group(self, windows: Sequence[Window]) -> TokenSpans:
         lengths = [len(window) for window in windows]
         shape = (len(windows), max(lengths))
         input_ids = torch.full(shape, self._pad_id, dtype=torch.long)
         token_type_ids = torch.zeros(shape, dtype=torch.long)
         attention_mask = torch.zeros(shape, dtype=torch.long)
+        is_context = torch.zeros(shape, dtype=torch.bool)
         for row, window in enumerate(windows):
             input_ids[row, : len(window)] = torch.from_numpy(window.input_ids)
             token_type_ids[row, : len(window)] = torch.from_numpy(window.token_type_ids)
             attention_mask[row, : len(window)] = 1
+            is_context[row, window.context_at : window.context_at + window.count] = True
         output = self.model(
-            input_ids=input_ids.to(self.device),
-            token_type_ids=token_type_ids.to(self.device),
+            input_ids=self._sent(input_ids),
+            token_type_ids=self._sent(token_type_ids),
             # Without padding there is nothing to mask, and attention without a mask is faster.
-            attention_mask=None if min(lengths) == max(lengths) else attention_mask.to(self.device),
+            attention_mask=None if min(lengths) == max(lengths) else self._sent(attention_mask),
         )
-        return torch.stack([output.start_logits, output.end_logits]).float().cpu()
+        return best_spans(
+            output.start_logits,
+            output.end_logits,
+            self._sent(is_context),
+            max_answer_tokens=self.max_answer_tokens,
+            length_weight=self.length_weight,
+            count=WINDOW_SPANS,
+        )
 
-    def decode(self, encoded: EncodedAsk, scores: tuple[Tensor, Tensor]) -> Reading:
-        """Scores → answers in the characters of the context."""
-        return self.candidates(encoded, scores).reading(self.calibration)
+    def _sent(self, tensor: Tensor) -> Tensor:
+        """`tensor` on the model's device; a GPU takes it while the next one is made."""
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
-    def candidates(self, encoded: EncodedAsk, scores: tuple[Tensor, Tensor]) -> Candidates:
-        """Scores → spans in the characters of the context, not yet calibrated."""
-        found: dict[tuple[int, int], float] = {}
-        null_score = 0.0  # of any size: with nothing beside it, it is certain
-        if encoded.windows:
-            spans = best_spans(
-                *scores,
-                _context_mask(encoded.windows),
-                max_answer_tokens=self.max_answer_tokens,
-                count=CANDIDATE_SPANS,
-            )
-            found, null_score = self._candidates(encoded, spans), spans.null_score
-        places = np.array(list(found), np.int64).reshape(-1, 2)
-        return Candidates(encoded.ask, places, np.array(list(found.values()), np.float64), null_score, self.name)
+    def decode(self, encoded: EncodedAsk, spans: Sequence[WindowSpans]) -> Reading:
+        """What was found in an ask's windows → answers in the characters of the context."""
+        return self.candidates(encoded, spans).reading(self.calibration)
 
-    def _candidates(self, encoded: EncodedAsk, spans: TokenSpans) -> dict[tuple[int, int], float]:
-        """Character spans and their scores, best first; a span that two windows saw counts once."""
-        context, tokens = encoded.ask.context, encoded.context_tokens
-        found: dict[tuple[int, int], float] = {}
-        columns = (spans.scores, spans.windows, spans.start_tokens, spans.end_tokens)
-        for score, window_index, start_token, end_token in zip(*(c.tolist() for c in columns), strict=True):
-            window = encoded.windows[window_index]
-            shift = window.first - window.context_at
-            span = trimmed(context, int(tokens.starts[start_token + shift]), int(tokens.ends[end_token + shift]))
-            if span[0] < span[1]:
-                found.setdefault(span, score)
-        return found
+    def candidates(self, encoded: EncodedAsk, spans: Sequence[WindowSpans]) -> Candidates:
+        """What was found in an ask's windows → spans in the characters of the context, not yet calibrated.
+
+        Scores of different windows are compared as they are: a softmax within each would make the window without the
+        answer as sure as the one that has it. A context does not say only if none of its windows says, so its null
+        score is their minimum (Devlin et al. 2019, SQuAD 2.0).
+        """
+        if not spans:  # null score of any size: with nothing beside it, it is certain
+            return Candidates(encoded.ask, np.zeros((0, 2), np.int64), np.zeros(0), 0.0, self.name)
+        tokens = encoded.context.tokens
+        scores = np.concatenate([one.scores for one in spans]).astype(np.float64)
+        shifts = np.concatenate([np.full(len(one.scores), one.window.first - one.window.context_at) for one in spans])
+        first, last = (
+            np.concatenate(columns) + shifts
+            for columns in ([one.start_tokens for one in spans], [one.end_tokens for one in spans])
+        )
+        order = np.argsort(-scores, kind="stable")
+        order = order[scores[order] > -np.inf]
+        places = np.stack([tokens.starts[first[order]], tokens.ends[last[order]]], 1).astype(np.int64)
+        _, once = np.unique(places, axis=0, return_index=True)
+        once = np.sort(once)[:CANDIDATE_SPANS]
+        null_score = min(float(one.null_score) for one in spans)
+        return Candidates(encoded.ask, places[once], scores[order][once], null_score, self.name)
 
 
-def _context_mask(windows: Sequence[Window]) -> Tensor:
-    """Which tokens belong to the context: [window, token] bool."""
-    mask = torch.zeros(len(windows), max(map(len, windows)), dtype=torch.bool)
-    for row, window in enumerate(windows):
-        mask[row, window.context_at : window.context_at + window.count] = True
-    return mask
+def alike(lengths: Sequence[int]) -> list[list[int]]:
+    """Places of windows that go through the model together: of like length, and FORWARD_TOKENS at most."""
+    groups: list[list[int]] = []
+    longest = 0
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        fits = groups and lengths[place] >= ALIKE * longest and (len(groups[-1]) + 1) * longest <= FORWARD_TOKENS
+        if fits:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+            longest = lengths[place]
+    return groups
 
 
 def trimmed(context: str, start: int, end: int) -> tuple[int, int]:

@@ -24,11 +24,12 @@ class Script(Enum):
     TRADITIONAL = "s2tw"
 
 
-def in_script_of(context: str, question: str) -> str:
-    """`question` in the script of `context`, where the two differ for certain; else as it is."""
-    written = script_of(question)
-    wanted = script_of(context) if written else None
-    return question if wanted in (None, written) else _converter(wanted).convert(question)
+def in_script(question: str, wanted: Script | None) -> str:
+    """`question` in the script that is `wanted`, where it is certain that it is written in the other one."""
+    if wanted is None or script_of(question) in (None, wanted):
+        return question
+    converted: str = _converter(wanted).convert(question)
+    return converted
 
 
 def script_of(text: str) -> Script | None:

@@ -111,8 +111,10 @@ class WindowMaker:
         types[context_at:] = self._context_type
         return Window(ids, types, context_at, first, len(part))
 
-    def windows(self, question: Tokens, context: Tokens) -> list[Window]:
-        """Windows that together hold every context token. The last one ends with the context and is full too."""
-        last = max(0, len(context) - self.room(question))
-        step = self.room(question) - self.sizes.stride
-        return [self.window(question, context, first) for first in [*range(0, last, step), last]]
+    def windows(self, question: Tokens, context: Tokens, part: range | None = None) -> list[Window]:
+        """Windows that together hold every context token (of `part`). All are full where the context is long enough."""
+        room = self.room(question)
+        first, end = (part.start, part.stop) if part else (0, len(context))
+        last = max(0, end - room)
+        step = room - self.sizes.stride
+        return [self.window(question, context, at) for at in [*range(first, last, step), last]]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qa_engine.checkpoints import Calibration
-from qa_engine.reader import Candidates
+from qa_engine.reader import Candidates, trimmed
 from trainer.evaluate import evaluate, refused_share
 from trainer.metrics import score
 from trainer.squad import Example
@@ -128,7 +128,7 @@ def _log_loss(logits: NDArray[np.float64], is_right: NDArray[np.bool_]) -> float
 
 
 def _is_right(example: Example, found: Candidates) -> bool:
-    start, end = found.spans[0].tolist()
+    start, end = trimmed(example.context, *found.spans[0].tolist())
     return score(example.context[start:end], example.answers).em == 1
 
 

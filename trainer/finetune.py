@@ -43,7 +43,7 @@ from qa_engine.checkpoints import Calibration, DataSource, Manifest, WindowSetti
 from qa_engine.errors import CheckpointBroken, DataError, DuwenError
 from qa_engine.reader import BUNDLED, Candidates, cpu_computes_bfloat16
 from qa_engine.windows import WindowMaker, WindowSizes
-from trainer.augment import Augmentation, rewritten, unanswerable
+from trainer.augment import Augmentation, rewritten, thinned, unanswerable
 from trainer.calibrate import FEWEST_QUESTIONS, MOST_PAIRS, Fit, fit, off_topic
 from trainer.evaluate import asks_of, evaluate
 from trainer.features import LikeLengths, TrainingWindows, collate, tokenize_examples
@@ -87,6 +87,13 @@ class DataArguments:
         default=None,
         metadata={"help": "tokens that two windows share in reading (default: the base's own, else 128)"},
     )
+    length_weight: float | None = field(
+        default=None,
+        metadata={
+            "help": "makes long answers less likely in reading: with 0.5 one of four times as many tokens has to be "
+            "twice as likely (default: the base's own, else 0)"
+        },
+    )
     windows_without_answer: float = field(
         default=0.1,
         metadata={"help": "windows that miss the answer, labelled as not saying, a question of training data"},
@@ -112,6 +119,13 @@ class DataArguments:
         default=0.0, metadata={"help": "share of contexts with one character in twenty changed outside the answer"}
     )
     shuffle: float = field(default=0.0, metadata={"help": "share of contexts with their sentences in another order"})
+    favour_short: int | None = field(
+        default=None,
+        metadata={
+            "help": "characters of an answer from which on its question may be left out of training: of those with "
+            "answers n times as long, one in n is trained on. For data whose annotators marked more than people want"
+        },
+    )
     rewriter: str | None = field(
         default=None,
         metadata={"help": "a program that reads questions and writes them in other words, line by line"},
@@ -158,6 +172,8 @@ class DataArguments:
             raise ValueError("--min_f1 and --no_worse_than judge by --dev: give it")
         if self.min_f1 is not None and not (self.min_f1 == 0 or 1 < self.min_f1 <= 100):
             raise ValueError(f"--min_f1 {self.min_f1:g}: F1 is in per cent, up to 100")
+        if self.favour_short is not None and self.favour_short < 1:
+            raise ValueError(f"--favour_short {self.favour_short}: it is a number of characters, 1 or more")
         if not 0 <= self.keep_base <= 1:
             raise ValueError(f"--keep_base {self.keep_base:g}: it is a share, from 0 to 1")
 
@@ -222,6 +238,8 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
         raise DuwenError("nothing to measure on: give --dev, or a --hold_back above 0")
     if not any(example.span or example.is_impossible for example in training):
         raise DataError("nothing to train on: no answer of the training data stands in its context")
+    if data.favour_short:
+        training = thinned(training, data.favour_short, args.seed)
     if data.replay and data.train != [SAMPLE_TRAIN]:
         training_sets.append(load(SAMPLE_TRAIN))
         training += _drawn(training_sets[-1].examples, round(data.replay * len(training)), args.seed)
@@ -508,7 +526,7 @@ def _base_settings(data: DataArguments) -> _BaseSettings:
     folder = Path(data.base)
     manifest = read_manifest(folder) if folder.is_dir() else None
     windows = manifest.windows if manifest else DEFAULT_WINDOWS
-    flags = {"max_tokens": data.max_tokens, "stride": data.stride}
+    flags = {"max_tokens": data.max_tokens, "stride": data.stride, "length_weight": data.length_weight}
     asked = {name: value for name, value in flags.items() if value is not None}
     try:
         windows = WindowSettings.model_validate(windows.model_dump() | asked)

@@ -10,7 +10,7 @@ from telegram.constants import ChatAction
 
 from bot.handlers.conversation import BotContext, Flaw, author_of, flaw_of, payload, purpose_of, topic_of
 from bot.handlers.judging import first_view, shown
-from bot.handlers.paragraphs import HOW_TO_SET
+from bot.handlers.paragraphs import HOW_TO_SET, offer_to_take
 from bot.replies import fill
 from bot.store import Candidate, Context, Question
 from bot.texts import N_
@@ -18,6 +18,7 @@ from qa_engine import Reading
 from qa_engine.errors import EngineBusy, EngineTimeout
 
 CANDIDATES = 5
+MIN_PARAGRAPH_CHARS = 20
 TYPING_AFTER_SECONDS = 0.7
 TYPING_LASTS_SECONDS = 4.5  # Telegram shows it for five
 
@@ -52,7 +53,7 @@ async def _ask(context: BotContext, paragraph: Context | None) -> None:
             "That question is too long: it has {chars:,} characters, and I take at most {max_chars:,}. "
             "Is it a part of your paragraph? Then reply to it with <code>/append</code>."
         )
-        await context.reply(fill(text, chars=len(question), max_chars=max_chars))
+        await context.reply(fill(text, chars=len(question), max_chars=max_chars), offer_to_take(context))
         return
     if (flaw := flaw_of(question)) is Flaw.EMPTY:
         await context.ask_back(texts.gettext("What is your question? Send it as a reply to this message."), ASK)
@@ -62,7 +63,7 @@ async def _ask(context: BotContext, paragraph: Context | None) -> None:
         return
     paragraph = paragraph or await parts.store.current_context(message.chat.id, topic_of(message))
     if paragraph is None:
-        await context.reply(texts.gettext(HOW_TO_SET))
+        await context.reply(texts.gettext(HOW_TO_SET), None if _is_short(question) else offer_to_take(context))
         return
 
     started = perf_counter()
@@ -103,6 +104,11 @@ async def _ask(context: BotContext, paragraph: Context | None) -> None:
         return
     reply = await context.reply(text_shown, buttons)
     await parts.store.note_reply(question_id, reply.id)
+
+
+def _is_short(text: str) -> bool:
+    """Whether `text` is a question rather than a paragraph that somebody sent without its command."""
+    return len(text) < MIN_PARAGRAPH_CHARS or text.endswith(("？", "?"))
 
 
 def asked_and_read(paragraph: Context, text: str, reading: Reading, question_id: int = 0) -> Question:

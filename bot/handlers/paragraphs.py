@@ -2,13 +2,14 @@
 
 from datetime import datetime, timedelta
 
-from telegram import Message, Update
+from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Message, Update
 from telegram.error import BadRequest
 from telegram.ext import ApplicationHandlerStop
 
 from bot.errors import ContextTooLong
-from bot.handlers.conversation import BotContext, Flaw, author_of, chat_of, flaw_of, given_text, topic_of
-from bot.handlers.library import buttons_beside
+from bot.handlers.conversation import BotContext, Flaw, author_of, chat_of, command_in, flaw_of, given_text, topic_of
+from bot.handlers.library import GONE, buttons_beside
+from bot.handlers.tapping import acknowledge, message_of, show
 from bot.replies import MAX_MESSAGE_UNITS, fill, quote, readable, units
 from bot.store import Context
 from bot.texts import N_, Texts
@@ -29,8 +30,9 @@ FLAWS = {
 }
 HOW_TO_SET = N_(
     "No paragraph is set in this chat. Send <code>/context</code> and the text, "
-    "or reply to a message with <code>/context</code>."
+    "or reply to a message with <code>/context</code>. A file works, too: .txt, .md, .pdf, .docx."
 )
+TAKE_BUTTON = "context:take"
 
 
 async def set_or_show_context(update: Update, context: BotContext) -> None:
@@ -58,6 +60,35 @@ async def set_or_show_context(update: Update, context: BotContext) -> None:
         )
         if _open_until(message):
             await parts.store.note_confirmation(paragraph.id, reply.id)
+
+
+def offer_to_take(context: BotContext) -> InlineKeyboardMarkup | None:
+    """A button that makes the message at hand the paragraph; only in private chats, and not for a command."""
+    message = context.message
+    if message.chat.type != message.chat.PRIVATE or command_in(message.text or ""):
+        return None
+    button = InlineKeyboardButton(context.texts.gettext("Make it the paragraph"), callback_data=TAKE_BUTTON)
+    return InlineKeyboardMarkup([[button]])
+
+
+async def take_message(update: Update, context: BotContext) -> None:
+    """The button of `offer_to_take`: the text is still there, in the message that was replied to."""
+    query = update.callback_query
+    if query is None:
+        return
+    message, parts, texts = message_of(query), context.parts, context.texts
+    said = message.reply_to_message if message else None
+    if message is None or said is None or not said.text or message.chat.type != message.chat.PRIVATE:
+        await acknowledge(query, texts.gettext(GONE))
+        return
+    await acknowledge(query)
+    text = readable(said.text)
+    if problem := _problem(texts, text, parts.settings.max_context_chars):
+        await show(query, problem)
+        return
+    paragraph = await parts.store.set_context(chat_of(message), text, author_of(said), said.id)
+    told = fill(texts.gettext("The paragraph is set. Characters: {chars:,}."), chars=len(paragraph.text))
+    await show(query, f"{told}\n{how_to_ask(context)}")
 
 
 async def join_part(update: Update, context: BotContext) -> None:

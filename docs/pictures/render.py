@@ -14,18 +14,20 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 FOLDER = Path(__file__).parent
 WIDTH = 500  # in CSS pixels; Chromium makes no window narrower
+MAX_HEIGHT = 2400
 SCALE = 1.6
 MAX_COLOURS = 128
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
-_COMMAND = re.compile(r"(?<![\w/<])(/[a-z_]+(?:@\w+)?|@\w+)")
+_COMMAND = re.compile(r"<code>.*?</code>|<[^>]+>|(?<![\w/])(/[a-z_]+(?:@\w+)?|@\w+)")
 _NAME_COLOURS = ("#c03d33", "#4fad2d", "#d09306", "#168acd", "#8544d6")
 
 STYLE = """
+html { background: #fff; }
 * { box-sizing: border-box; margin: 0; }
 body { width: 500px; background: #c6d9b7; font: 16px/1.42 "Noto Sans CJK SC", "Noto Color Emoji", sans-serif;
   color: #111; }
@@ -59,6 +61,14 @@ blockquote { position: relative; border-left: 3px solid #3390ec; background: #33
 .quoted::after { display: block; width: auto; height: 13px; }
 blockquote u { text-decoration-thickness: 2px; text-underline-offset: 3px; }
 code { font: 15px "Noto Sans Mono CJK SC", monospace; color: #0f8a5f; }
+.note { align-self: center; margin-top: 10px; padding: 2px 12px; border-radius: 12px; background: #56795599;
+  color: #fff; font-size: 13.5px; font-weight: 500; }
+.file { display: flex; gap: 10px; align-items: center; white-space: normal; padding: 3px 0 4px; min-width: 190px; }
+.file i { width: 44px; height: 44px; border-radius: 50%; background: #66a3df; color: #fff;
+  font: 700 22px/44px sans-serif; text-align: center; }
+.you .file i { background: #6cb861; }
+.file b { display: block; font-weight: 600; }
+.file small { font-size: 13px; color: #708a6a; }
 .buttons { display: flex; gap: 4px; margin-top: 4px; }
 .buttons span { flex: 1; background: #56795599; color: #fff; text-align: center; border-radius: 8px; padding: 6px 8px;
   font-size: 15px; font-weight: 500; }
@@ -68,9 +78,13 @@ code { font: 15px "Noto Sans Mono CJK SC", monospace; color: #0f8a5f; }
 def page(recorded: dict[str, Any]) -> str:
     """The conversation as an HTML page."""
     language = {"zh-hant": "zh-Hant", "en": "en"}.get(recorded["language"], "zh-Hans")
-    said = {message["id"]: message for message in recorded["messages"]}
+    shown = recorded["messages"]
+    said = {message["id"]: message for message in shown if "id" in message}
     title, subtitle = escape(recorded["title"]), escape(recorded["subtitle"] or "")
-    messages = "".join(bubble(message, said, in_group=bool(recorded["group"])) for message in said.values())
+    messages = "".join(
+        note(message["note"]) if "note" in message else bubble(message, said, in_group=bool(recorded["group"]))
+        for message in shown
+    )
     return (
         f'<!doctype html><html lang="{language}"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
         f"<body><header><i>{title[:1]}</i><div><b>{title}</b><small>{subtitle}</small></div></header>"
@@ -78,23 +92,27 @@ def page(recorded: dict[str, Any]) -> str:
     )
 
 
+def note(text: str) -> str:
+    return f'<div class="note">{escape(text)}</div>'
+
+
 def bubble(message: dict[str, Any], said: dict[int, dict[str, Any]], *, in_group: bool) -> str:
-    """One message: who wrote it, what it replies to, its text, its buttons."""
+    """One message: who wrote it, what it replies to, its file or text, its buttons."""
     is_yours = message["from"] == "you"
     name = "" if is_yours or not in_group else f'<div class="name" {colour(message)}>{writer(message)}</div>'
     replied = said.get(message["replies_to"])
     # That the bot replies to what stands right above need not be said again.
     is_plain = replied is None or (message["from"] == "bot" and not in_group)
     reply = "" if is_plain or replied is None else f"<b>{writer(replied)}</b><span>{first_line(replied)}</span>"
-    text = re.sub(r"\n*(<blockquote>)", r"\1", message["html"])
-    text = "".join(
-        piece if piece.startswith("<") else _COMMAND.sub(r"<a>\1</a>", piece) for piece in re.split("(<[^>]+>)", text)
-    )
+    text = re.sub(r"\n*(<blockquote>)", r"\1", message["html"]).replace("</blockquote>\n", "</blockquote>")
+    text = _COMMAND.sub(lambda found: f"<a>{found[1]}</a>" if found[1] else found[0], text)
     rows = "".join(
         '<div class="buttons">' + "".join(f"<span>{escape(text)}</span>" for text in row) + "</div>"
         for row in message["buttons"]
     )
     reply = f'<div class="reply">{reply}</div>' if reply else ""
+    if file := message.get("file"):
+        text = f'<div class="file"><i>↓</i><div><b>{escape(file["name"])}</b><small>{file["size"]}</small></div></div>'
     side, text_class = "you" if is_yours else "", "text quoted" if text.endswith("</blockquote>") else "text"
     time = message["time"] + (" ✓✓" if is_yours else "")
     return (
@@ -123,24 +141,16 @@ def draw(html: str, picture: Path) -> None:
         raise SystemExit("Chromium is needed: apt install chromium fonts-noto-cjk fonts-noto-color-emoji")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "page.html"
-        measured = html.replace("</body>", "<script>document.title = document.body.scrollHeight</script></body>")
-        file.write_text(measured, encoding="utf-8")
-        options = [
-            chromium,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            f"--user-data-dir={folder}/p",
-        ]
-        dom = subprocess.run([*options, "--dump-dom", file.as_uri()], capture_output=True, text=True, check=True).stdout
-        height = re.search(r"<title>(\d+)</title>", dom)
-        assert height
+        file.write_text(html, encoding="utf-8")
         shot = Path(folder) / "shot.png"
-        window = [f"--window-size={WIDTH},{int(height[1]) + 200}", f"--force-device-scale-factor={SCALE}"]
-        subprocess.run([*options, *window, f"--screenshot={shot}", file.as_uri()], capture_output=True, check=True)
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}/p"]
+        window = [f"--window-size={WIDTH},{MAX_HEIGHT}", f"--force-device-scale-factor={SCALE}"]
+        command = [chromium, *options, *window, f"--screenshot={shot}", file.as_uri()]
+        subprocess.run(command, capture_output=True, check=True)
         with Image.open(shot) as image:
-            shown = image.convert("RGB").crop((0, 0, round(WIDTH * SCALE), round(int(height[1]) * SCALE)))
+            drawn = image.convert("RGB")
+            left, top, _, bottom = ImageChops.difference(drawn, Image.new("RGB", drawn.size, "white")).getbbox()
+            shown = drawn.crop((left, top, round(WIDTH * SCALE), bottom))
             shown.quantize(MAX_COLOURS, dither=Image.Dither.NONE).save(picture, optimize=True)
 
 

@@ -14,7 +14,6 @@ from bot.handlers import remembering
 from bot.handlers.admitting import is_allowed
 from bot.handlers.remembering import GroupAdmins
 from bot.settings import Settings
-from qa_engine import Ask, Reading
 from tests.bot import test_handlers
 from tests.bot.test_handlers import Bench, SlowReader, bench
 
@@ -28,10 +27,10 @@ class CountingReader(SlowReader):
     asked: list[str] = field(default_factory=list)
     has_begun: threading.Event = field(default_factory=threading.Event)
 
-    def read_many(self, asks: Sequence[Ask]) -> list[Reading]:
+    def forward(self, windows: Sequence[str]) -> Sequence[str]:
         self.has_begun.set()
-        self.asked += [ask.question for ask in asks]
-        return super().read_many(asks)
+        self.asked += windows
+        return super().forward(windows)
 
 
 @pytest.mark.parametrize(

@@ -46,17 +46,23 @@ class SlowReader:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
 
-    def read_many(self, asks: Sequence[Ask]) -> list[Reading]:
+    def encode(self, ask: Ask) -> "EncodedSlowly":
+        return EncodedSlowly(ask, [ask.question])
+
+    def forward(self, windows: Sequence[str]) -> Sequence[str]:
         self.may_answer.wait()
-        return [
-            Reading(
-                tuple(Answer(ask.context[at], at, at + 1, score) for at, score in enumerate(self.scores)),
-                0.5,
-                self.finds_answers,
-                checkpoint=self.name,
-            )
-            for ask in asks
-        ]
+        return windows
+
+    def decode(self, encoded: "EncodedSlowly", spans: Sequence[str]) -> Reading:
+        context = encoded.ask.context
+        answers = tuple(Answer(context[at], at, at + 1, score) for at, score in enumerate(self.scores))
+        return Reading(answers, 0.5, self.finds_answers, checkpoint=self.name)
+
+
+@dataclass(frozen=True)
+class EncodedSlowly:
+    ask: Ask
+    windows: list[str]
 
 
 class RecordingRequest(TerminalRequest):

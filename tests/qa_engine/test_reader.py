@@ -89,8 +89,8 @@ def test_the_best_answer_is_the_best_pair_over_all_windows(reader: Reader, lengt
                     shift = window.first - window.context_at
                     span = trimmed(
                         ask.context,
-                        int(encoded.context_tokens.starts[start + shift]),
-                        int(encoded.context_tokens.ends[end + shift]),
+                        int(encoded.context.tokens.starts[start + shift]),
+                        int(encoded.context.tokens.ends[end + shift]),
                     )
                     best = (pair[0], *span)
     reading = reader.read(ask.question, ask.context)
@@ -128,8 +128,8 @@ def test_an_empty_question_is_refused(reader: Reader, question: str) -> None:
 def test_a_long_question_costs_the_context_nothing(reader: Reader) -> None:
     encoded = reader.encode(Ask("他在哪里？" * 1000, long_context(2000)))
     last = encoded.windows[-1]
-    assert last.first + last.count == len(encoded.context_tokens)
-    assert encoded.context_tokens.ends[-1] == 2000
+    assert last.first + last.count == len(encoded.context.tokens)
+    assert encoded.context.tokens.ends[-1] == 2000
 
 
 def test_best_is_none_when_the_text_does_not_say() -> None:

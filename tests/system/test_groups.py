@@ -173,6 +173,7 @@ class TestWhoMaySet:
         for change in ("/context 别的。", "/append 别的。", "/clear", f"/clear{NAME}"):
             assert member.asks(change).startswith("In this group only admins change what I read.")
         assert member.asks("/context", reply_to_message=group.message(text="别的。")).startswith("In this group")
+        assert member.asks("/append 改过的。", kind="edited_message").startswith("In this group only admins")
         assert PARAGRAPH[:20] in member.asks("/context")
         assert ANSWER.match(group.asks(f"/ask {TEAM}"))
         assert "已添加" in admin.asks("/append 管理员的。")

@@ -108,6 +108,20 @@ class TestAsking:
         assert f"{shown[2]}{shown[1]}{shown[3]}" in PARAGRAPH
         assert reply.parameters["reply_parameters"]["allow_sending_without_reply"] is True
 
+    def test_a_text_sent_without_a_command_becomes_the_paragraph_at_a_button(self, alice: Person) -> None:
+        pasted = alice.says(PARAGRAPH)
+        told = alice.server.reply_to(pasted)
+        assert told.text.startswith("本聊天还没有设置段落")
+        assert told.message_id is not None
+        data = told.parameters["reply_markup"]["inline_keyboard"][0][0]["callback_data"]
+        mine = {"message_id": pasted, "date": 1, "chat": alice.chat, "from": alice.user, "text": PARAGRAPH}
+        alice.server.tap(alice.user, told.message_id, data, alice.chat, text="?", reply_to_message=mine)
+        assert ANSWER.match(alice.asks(TEAM))
+        assert "段落已设置" in alice.server.messages[told.message_id]["text"]
+
+    def test_a_short_question_without_a_paragraph_is_not_offered_as_one(self, alice: Person) -> None:
+        assert "reply_markup" not in alice.server.reply_to(alice.says(TEAM)).parameters
+
     def test_a_plain_message_in_a_private_chat_is_a_question(self, alice: Person) -> None:
         alice.asks(f"/context {PARAGRAPH}")
         assert ANSWER.match(alice.asks(TEAM))

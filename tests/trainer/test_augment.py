@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from qa_engine.errors import DataError
 from qa_engine.windows import WindowMaker, WindowSizes
-from trainer.augment import Augmentation, disturbed, paraphrased, rewritten, shuffled, unanswerable
+from trainer.augment import Augmentation, disturbed, paraphrased, rewritten, shuffled, thinned, unanswerable
 from trainer.features import TrainingWindows, tokenize_examples
 from trainer.squad import Example, Span
 
@@ -52,6 +52,17 @@ def test_shuffling_keeps_every_character(one: Example, seed: int) -> None:
 @given(one=examples(), seed=st.integers())
 def test_the_same_draw_makes_the_same_change(one: Example, seed: int) -> None:
     assert EVERYTHING(one, random.Random(seed)) == EVERYTHING(one, random.Random(seed))
+
+
+def test_thinning_keeps_short_answers_and_a_share_of_the_long_ones() -> None:
+    long_answer = CONTEXT[:30]
+    short = [example("青岛", identity=f"short-{number}") for number in range(300)]
+    long = [example(long_answer, identity=f"long-{number}") for number in range(300)]
+    unsaid = [Example("unsaid", "他的妻子是谁？", CONTEXT, (), None)]
+    kept = thinned([*long, *short, *unsaid], 10, seed=0)
+    assert [one for one in kept if one not in long] == [*short, *unsaid]
+    assert 80 <= sum(one in long for one in kept) <= 120  # one in three
+    assert thinned([*long, *short, *unsaid], 10, seed=0) == kept
 
 
 @given(question=st.text(min_size=1, max_size=30).filter(str.strip), seed=st.integers())

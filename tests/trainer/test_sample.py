@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "trainer" / "sample"
 SPLITS = ("train", "dev")
-FILES = (*SPLITS, "everyday")
+FILES = (*SPLITS, "everyday", "everyday-2")
 
 MAX_ANSWER_CHARACTERS = 40
 SHARED_RUN_CHARACTERS = 12
