@@ -102,9 +102,9 @@ class WindowMaker:
         """How many context tokens a window with this question holds."""
         return self.sizes.max_tokens - self._special_count - len(question)
 
-    def window(self, question: Tokens, context: Tokens, first: int) -> Window:
-        """The window whose first context token is `first`, as long as it can be."""
-        part = context.ids[first : first + self.room(question)]
+    def window(self, question: Tokens, context: Tokens, first: int, room: int | None = None) -> Window:
+        """The window whose first context token is `first`, as long as it can be, or with `room` context tokens."""
+        part = context.ids[first : first + (self.room(question) if room is None else room)]
         ids = np.concatenate([self._prefix, question.ids, self._middle, part, self._suffix])
         context_at = len(self._prefix) + len(question) + len(self._middle)
         types = np.full(len(ids), self._question_type, np.int32)

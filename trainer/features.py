@@ -76,26 +76,43 @@ class TrainingWindows(Dataset[LabelledWindow]):
         *,
         windows_without_answer: float,
         seed: int,
+        shortest_window: float = 1.0,
         augment: Callable[[Example, random.Random], Example] | None = None,
     ) -> None:
         self.examples = examples
         self.window_maker = window_maker
+        self.shortest_window = shortest_window
         self.augment = augment
         self.seed = seed
         self.epoch = 0  # set from outside when one begins
         missable = [index for index, example in enumerate(examples) if self._can_miss(example)]
         count = min(len(missable), round(windows_without_answer * len(examples)))
         self._missing = sorted(random.Random(seed).sample(missable, count))
-        self.lengths = [self._length(self.examples[index]) for index in [*range(len(examples)), *self._missing]]
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.examples) + len(self._missing)
 
     def __getitem__(self, index: int) -> LabelledWindow:
         draw = random.Random(f"{self.seed}/{self.epoch}/{index}")
         if index < len(self.examples):
-            return self._around_answer(self._augmented(self.examples[index], draw), draw)
-        return self._beside_answer(self.examples[self._missing[index - len(self.examples)]], draw)
+            return self._around_answer(self._augmented(self.examples[index], draw), index, draw)
+        return self._beside_answer(self._example(index), draw)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of every window of this epoch, before `augment` adds or takes some."""
+        return [self._length(index) for index in range(len(self))]
+
+    def _example(self, index: int) -> TokenizedExample:
+        return self.examples[index if index < len(self.examples) else self._missing[index - len(self.examples)]]
+
+    def _room(self, example: TokenizedExample, index: int) -> int:
+        """How many context tokens the window holds at most: drawn anew every epoch, unless all are full."""
+        room = self.window_maker.room(example.question)
+        if self.shortest_window == 1 or index >= len(self.examples):
+            return room
+        draw = random.Random(f"{self.seed}/{self.epoch}/{index}/room")
+        return round(room * draw.uniform(self.shortest_window, 1))
 
     def _augmented(self, example: TokenizedExample, draw: random.Random) -> TokenizedExample:
         if self.augment is None:
@@ -103,9 +120,10 @@ class TrainingWindows(Dataset[LabelledWindow]):
         changed = self.augment(example.example, draw)
         return next(iter(tokenize_examples([changed], self.window_maker)), example)
 
-    def _length(self, example: TokenizedExample) -> int:
-        room = self.window_maker.room(example.question)
-        return self.window_maker.sizes.max_tokens - max(0, room - len(example.context))
+    def _length(self, index: int) -> int:
+        example = self._example(index)
+        unused = self.window_maker.room(example.question) - min(self._room(example, index), len(example.context))
+        return self.window_maker.sizes.max_tokens - unused
 
     def _can_miss(self, example: TokenizedExample) -> bool:
         """Whether a full window fits before or after the answer."""
@@ -114,15 +132,15 @@ class TrainingWindows(Dataset[LabelledWindow]):
         room = self.window_maker.room(example.question)
         return example.answer[0] >= room or len(example.context) - example.answer[1] - 1 >= room
 
-    def _around_answer(self, example: TokenizedExample, draw: random.Random) -> LabelledWindow:
-        room = self.window_maker.room(example.question)
+    def _around_answer(self, example: TokenizedExample, index: int, draw: random.Random) -> LabelledWindow:
+        room = self._room(example, index)
         last = max(0, len(example.context) - room)
         if example.answer is None:
-            return self._labelled(example, draw.randint(0, last))
+            return self._labelled(example, draw.randint(0, last), room)
         start, end = example.answer
         lowest, highest = max(0, end + 1 - room), min(start, last)
         # An answer longer than the window: its beginning is kept, the label ends with the window.
-        return self._labelled(example, draw.randint(lowest, highest) if lowest <= highest else min(start, last))
+        return self._labelled(example, draw.randint(lowest, highest) if lowest <= highest else min(start, last), room)
 
     def _beside_answer(self, example: TokenizedExample, draw: random.Random) -> LabelledWindow:
         start, end = example.answer or (0, 0)
@@ -130,10 +148,10 @@ class TrainingWindows(Dataset[LabelledWindow]):
         before = range(0, start - room + 1)
         after = range(end + 1, len(example.context) - room + 1)
         place = draw.randrange(len(before) + len(after))
-        return self._labelled(example, before[place] if place < len(before) else after[place - len(before)])
+        return self._labelled(example, before[place] if place < len(before) else after[place - len(before)], room)
 
-    def _labelled(self, example: TokenizedExample, first: int) -> LabelledWindow:
-        window = self.window_maker.window(example.question, example.context, first)
+    def _labelled(self, example: TokenizedExample, first: int, room: int) -> LabelledWindow:
+        window = self.window_maker.window(example.question, example.context, first, room)
         if example.answer is None:
             return LabelledWindow(window, 0, 0)
         start, end = (window.context_at + token - first for token in example.answer)
@@ -148,7 +166,9 @@ class WithLengths(Protocol):
 
     seed: int
     epoch: int
-    lengths: list[int]
+
+    @property
+    def lengths(self) -> list[int]: ...
 
     def __len__(self) -> int: ...
 
@@ -168,11 +188,12 @@ class LikeLengths(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         draw = random.Random(f"{self.windows.seed}/{self.windows.epoch}")
+        lengths = self.windows.lengths
         order = draw.sample(range(len(self)), len(self))
         pool = self.batch_size * _POOLED_BATCHES
         batches = []
         for start in range(0, len(order), pool):
-            alike = sorted(order[start : start + pool], key=self.windows.lengths.__getitem__)
+            alike = sorted(order[start : start + pool], key=lengths.__getitem__)
             batches += [alike[at : at + self.batch_size] for at in range(0, len(alike), self.batch_size)]
         partial = [batches.pop()] if len(batches[-1]) < self.batch_size else []  # must stay last to stay whole
         draw.shuffle(batches)

@@ -43,13 +43,21 @@ from qa_engine.checkpoints import Calibration, DataSource, Manifest, WindowSetti
 from qa_engine.errors import CheckpointBroken, DataError, DuwenError
 from qa_engine.reader import BUNDLED, Candidates, cpu_computes_bfloat16
 from qa_engine.windows import WindowMaker, WindowSizes
+from trainer.attention import BATCHED
 from trainer.augment import Augmentation, rewritten, thinned, unanswerable
 from trainer.calibrate import FEWEST_QUESTIONS, MOST_PAIRS, Fit, fit, off_topic
 from trainer.evaluate import asks_of, evaluate
 from trainer.features import LikeLengths, TrainingWindows, collate, tokenize_examples
 from trainer.gate import Bar, NotPublished, why_not
 from trainer.report import ModelCard, training_plots
-from trainer.runs import EpochCallback, TrimMemory, keep_freed_memory, show_figures, starting_point
+from trainer.runs import (
+    EpochCallback,
+    TrimMemory,
+    WeightAverage,
+    keep_freed_memory,
+    show_figures,
+    starting_point,
+)
 from trainer.squad import DataSet, Example, load, load_all, split_off
 
 log = logging.getLogger(__name__)
@@ -97,6 +105,20 @@ class DataArguments:
     windows_without_answer: float = field(
         default=0.1,
         metadata={"help": "windows that miss the answer, labelled as not saying, a question of training data"},
+    )
+    shortest_window: float = field(
+        default=1.0,
+        metadata={
+            "help": "share of the window length from which on lengths are drawn in training, anew in every epoch, so "
+            "that the model reads windows of all lengths well (1: all are as long as they can be)"
+        },
+    )
+    average: float = field(
+        default=0.0,
+        metadata={
+            "help": "with 0.998, say, not the last weights are measured and published but their moving average over "
+            "some 500 steps; best with --lr_scheduler_type constant_with_warmup"
+        },
     )
     replay: float = field(
         default=1.0,
@@ -174,6 +196,10 @@ class DataArguments:
             raise ValueError(f"--min_f1 {self.min_f1:g}: F1 is in per cent, up to 100")
         if self.favour_short is not None and self.favour_short < 1:
             raise ValueError(f"--favour_short {self.favour_short}: it is a number of characters, 1 or more")
+        if not 0 < self.shortest_window <= 1:
+            raise ValueError(f"--shortest_window {self.shortest_window:g}: it is a share, above 0 and up to 1")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"--average {self.average:g}: it is a weight, from 0 to below 1")
         if not 0 <= self.keep_base <= 1:
             raise ValueError(f"--keep_base {self.keep_base:g}: it is a share, from 0 to 1")
 
@@ -246,11 +272,16 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
     if data.rewriter:
         training += rewritten(training, data.rewriter)
     training += unanswerable(training, round(data.unanswerable_pairs * len(training)), args.seed)
+    if data.average and args.load_best_model_at_end:
+        log.info("--average: the average at the end is published, not the best of the epochs")
+        args.load_best_model_at_end = False
     base = _base_settings(data)
     dev = _all_examples(dev_sets) or held_back
-    trainer = SpanTrainer(data, args, base, training, dev)
+    average = WeightAverage(data.average, resumed_from) if data.average else None
+    trainer = SpanTrainer(data, args, base, training, dev, average)
     bars = trainer.bars(data)
     trainer.train(resume_from_checkpoint=resumed_from)
+    trainer.take_average()
     if data.keep_base:
         trainer.keep_base(data)
     fitted = trainer.calibrate(held_back)
@@ -293,6 +324,7 @@ class SpanTrainer(Trainer):
         settings: "_BaseSettings",
         training: Sequence[Example],
         dev: Sequence[Example],
+        average: WeightAverage | None = None,
     ) -> None:
         windows = settings.windows
         on_cpu = args.device.type == "cpu"
@@ -316,6 +348,7 @@ class SpanTrainer(Trainer):
             window_maker,
             windows_without_answer=data.windows_without_answer,
             seed=args.seed,
+            shortest_window=data.shortest_window,
             augment=Augmentation(data.paraphrase, data.noise, data.shuffle) or None,
         )
         super().__init__(
@@ -332,6 +365,9 @@ class SpanTrainer(Trainer):
         show_figures(self)
         self.add_callback(TrimMemory())
         self.add_callback(EpochCallback(self.training_windows))
+        self.average = average
+        if average:
+            self.add_callback(average)
         log.info("%d questions, %d windows an epoch", len(examples), len(self.training_windows))
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> LikeLengths:
@@ -377,6 +413,23 @@ class SpanTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As the `Trainer`, who writes what makes a training state whole after this."""
+        super().save_model(output_dir, _internal_call)
+        if self.average and output_dir and self.args.should_save:
+            self.average.save(output_dir)
+
+    def take_average(self) -> None:
+        """From now on the model is its average over the steps, where one was kept."""
+        if self.average and self.average.model:
+            self.accelerator.unwrap_model(self.model).load_state_dict(self.average.model.state_dict())
+            self.average = None
+
+    def _measured_model(self) -> PreTrainedModel:
+        averaged = self.average.model if self.average else None
+        model: PreTrainedModel = averaged or self.accelerator.unwrap_model(self.model)
+        return model
+
     @torch.no_grad()
     def keep_base(self, data: DataArguments) -> None:
         """Move every weight back towards the base's, by the share `data.keep_base` of the way."""
@@ -405,7 +458,7 @@ class SpanTrainer(Trainer):
 
     def find_dev(self) -> list[Candidates]:
         """As `find`, for the dev examples; with the weights of the last time they are not read again."""
-        weights = _weights_sha256(self.accelerator.unwrap_model(self.model))
+        weights = _weights_sha256(self._measured_model())
         if self._dev_found is None or self._dev_found[0] != weights:
             self._dev_found = weights, self.find(self.dev)
         return self._dev_found[1]
@@ -414,8 +467,8 @@ class SpanTrainer(Trainer):
         """What the model as it is now finds, before calibration."""
         if not examples:
             return []
-        model = self.accelerator.unwrap_model(self.model)
-        model.eval()
+        model = self._measured_model()
+        model.eval()  # type: ignore[no-untyped-call]
         found = self._share_out(Reader(model, self.tokenizer, name="training", windows=self.settings.windows), examples)
         model.train()
         return found
@@ -549,9 +602,7 @@ def _load_base(data: DataArguments, on_cpu: bool) -> tuple[PreTrainedModel, PreT
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
-            # For backward passes through heads as narrow as BERT's, a CPU is faster without the fused attention
-            # (1.2 times for 12 layers x 384 at 256 tokens); on a GPU the fused one is.
-            attn_implementation="eager" if on_cpu else "sdpa",
+            attn_implementation=BATCHED if on_cpu else "sdpa",
         )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]

@@ -8,9 +8,12 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+from safetensors.torch import load_model, save_model
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import (
+    PreTrainedModel,
     PrinterCallback,
     ProgressCallback,
     Trainer,
@@ -50,6 +53,55 @@ class EpochCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.windows.epoch = int(state.epoch or 0)
+
+
+class WeightAverage(TrainerCallback):
+    """The exponential moving average of a model's weights over a training's steps, itself a model (`model`).
+
+    An average generalizes better than any of the weights it is made of (Izmailov et al. 2018, stochastic weight
+    averaging). It is a part of the training's state: saved into it, and found there again.
+    """
+
+    FILE = "average.safetensors"
+
+    def __init__(self, decay: float, resumed_from: str | None = None) -> None:
+        self.decay = decay
+        self.resumed_from = resumed_from
+        self._average: AveragedModel | None = None
+
+    @property
+    def model(self) -> PreTrainedModel | None:
+        """None before training has begun."""
+        return cast(PreTrainedModel, self._average.module) if self._average else None
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: PreTrainedModel | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if model is None:
+            return
+        self._average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.decay))  # type: ignore[no-untyped-call]
+        if self.resumed_from:
+            load_model(self._average, Path(self.resumed_from, self.FILE))
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: PreTrainedModel | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if self._average and model:
+            self._average.update_parameters(model)
+
+    def save(self, training_state: str) -> None:
+        if self._average:
+            save_model(self._average, str(Path(training_state, self.FILE)))
 
 
 class _LossBar(ProgressCallback):

@@ -201,6 +201,21 @@ def test_the_length_of_a_window_is_known_before_it_is_drawn(window_maker: Window
         assert [len(windows[index].window) for index in range(len(windows))] == windows.lengths
 
 
+def test_windows_of_all_lengths_are_drawn_anew_every_epoch_and_keep_the_answer(window_maker: WindowMaker) -> None:
+    tokenized = tokenize_examples([example("的" * 300 + "王" + "了" * 300, 300, 301)], window_maker)
+    windows = TrainingWindows(tokenized, window_maker, windows_without_answer=0, seed=0, shortest_window=0.5)
+    lengths = []
+    for windows.epoch in range(100):
+        item = windows[0]
+        lengths.append(len(item.window))
+        assert windows.lengths == [len(item.window)], "known before it is drawn"
+        assert item.start_token == item.end_token > 0
+    room = window_maker.room(tokenized[0].question)
+    shortest = SIZES.max_tokens - room // 2
+    assert shortest <= min(lengths) < shortest + room / 10
+    assert SIZES.max_tokens - room / 10 < max(lengths) <= SIZES.max_tokens
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 16])
 def test_an_epoch_holds_every_window_once(window_maker: WindowMaker, batch_size: int) -> None:
     windows = training_set(window_maker)

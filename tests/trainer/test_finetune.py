@@ -549,6 +549,20 @@ def test_the_base_is_kept_by_the_share_that_is_asked_for(trained: Training, star
         assert torch.allclose(half[name].float(), middle, atol=2e-3), name
 
 
+def test_the_average_over_the_steps_is_measured_and_published(
+    trained: Training, start: Start, on_data: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    flags = ["--base", str(trained.checkpoint), *on_data, *FAST, "--lr_scheduler_type", "constant"]
+    first, second = (start(*flags, "--max_steps", steps).weights for steps in ("1", "2"))
+    averaged = start(*flags, "--max_steps", "2", "--average", "0.75")
+    assert "not the best of the epochs" in caplog.text
+    for name, weights in averaged.weights.items():
+        expected = 0.75 * first[name].float() + 0.25 * second[name].float()
+        assert torch.allclose(weights.float(), expected, atol=2e-3), name
+    assert any(not torch.equal(weights, second[name]) for name, weights in averaged.weights.items())
+
+
 def test_of_a_base_that_cannot_answer_nothing_can_be_kept(
     refused: Callable[..., str], on_data: list[str], wordpiece_model: Path, tmp_path: Path
 ) -> None:
