@@ -198,6 +198,8 @@ def add_handlers(application: BotApplication) -> None:
         (StatusUpdate.MIGRATE, paragraphs.follow_migration),
         (RepliesToMe(library.RENAME) & written & UpdateType.MESSAGE, if_permitted(library.rename)),
         (RepliesToMe(judging.CORRECT) & written, judging.take_correction),
+        (RepliesToMe(paragraphs.SET) & written, if_permitted(paragraphs.set_or_show_context)),
+        (RepliesToMe(paragraphs.SET) & Document.ALL & ~ANIMATION & UpdateType.MESSAGE, if_permitted(files.take_file)),
         (written & (in_private | Mentioned()), asking.ask),
         (written & RepliesToMe(), asking.ask_by_reply),
         (((Document.ALL & ~ANIMATION) | PHOTO) & in_private & UpdateType.MESSAGE, files.take_file),

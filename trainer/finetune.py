@@ -265,7 +265,7 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
     if not any(example.span or example.is_impossible for example in training):
         raise DataError("nothing to train on: no answer of the training data stands in its context")
     if data.favour_short:
-        training = thinned(training, data.favour_short, args.seed)
+        training, held_back = (thinned(part, data.favour_short, args.seed) for part in (training, held_back))
     if data.replay and data.train != [SAMPLE_TRAIN]:
         training_sets.append(load(SAMPLE_TRAIN))
         training += _drawn(training_sets[-1].examples, round(data.replay * len(training)), args.seed)

@@ -33,15 +33,16 @@ HOW_TO_SET = N_(
     "or reply to a message with <code>/context</code>. A file works, too: .txt, .md, .pdf, .docx."
 )
 TAKE_BUTTON = "context:take"
+SET = "context"
+"""The purpose of asking for a paragraph: the reply to that becomes it."""
 
 
 async def set_or_show_context(update: Update, context: BotContext) -> None:
-    """/context TEXT, /context as a reply, /context alone."""
+    """/context TEXT, /context as a reply, /context alone; a text that was asked for."""
     message, parts, texts = context.message, context.parts, context.texts
     text = given_text(message)
     if text is None:
-        paragraph = await parts.store.current_context(message.chat.id, topic_of(message))
-        await context.reply(_shown(texts, paragraph), await buttons_beside(context))
+        await _show_or_ask(context)
     elif problem := _problem(texts, text, parts.settings.max_context_chars):
         await context.reply(problem)
     else:
@@ -60,6 +61,21 @@ async def set_or_show_context(update: Update, context: BotContext) -> None:
         )
         if _open_until(message):
             await parts.store.note_confirmation(paragraph.id, reply.id)
+
+
+async def _show_or_ask(context: BotContext) -> None:
+    """The paragraph that is set; where there is none, the request for one, as a phone sends /context at a tap."""
+    message, texts = context.message, context.texts
+    paragraph = await context.parts.store.current_context(message.chat.id, topic_of(message))
+    others = await buttons_beside(context)
+    if paragraph or others:
+        await context.reply(_shown(texts, paragraph), others)
+    else:
+        text = N_(
+            "No paragraph is set in this chat. Send it as a reply to this message: a text, or a file "
+            "(.txt, .md, .pdf, .docx)."
+        )
+        await context.ask_back(texts.gettext(text), SET)
 
 
 def offer_to_take(context: BotContext) -> InlineKeyboardMarkup | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu, limit, long_documents, serving
+from benchmarks import gpu, limit, long_documents, serving, soak
 from qa_engine import Ask, Reader
 from tests.qa_engine.material import publish_copy
 from trainer.finetune import SAMPLE_DEV
@@ -52,6 +52,16 @@ def test_long_documents_are_read_three_ways(checkpoint: str, tmp_path: Path) -> 
     long_documents.main([*sizes, "--model", checkpoint, "--output", str(tmp_path / "out")])
     report = json.loads((tmp_path / "out" / "long_documents.json").read_text(encoding="utf-8"))
     assert [row["way"] for row in report["rows"]] == ["the right paragraph", "the best passages", "everything"]
+
+
+def test_a_soak_answers_every_ask_as_the_reader_alone(checkpoint: str, tmp_path: Path) -> None:
+    sizes = ["--asks", "300", "--clients", "20", "--swaps", "3", "--compared", "50"]
+    assert soak.main([*sizes, "--model", checkpoint, "--output", str(tmp_path / "out")]) == 0
+    facts = json.loads((tmp_path / "out" / "soak.json").read_text(encoding="utf-8"))
+    assert facts["answered"] == 300
+    assert min(facts["by_reader"].values()) > 100
+    assert facts["compared"] >= 50 > 10 * facts["differing"]
+    assert len(facts["memory_mb_after_each_swap"]) == 4
 
 
 def test_without_a_gpu_one_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

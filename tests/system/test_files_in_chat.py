@@ -149,7 +149,7 @@ class TestFiles:
         self, alice: Person, name: str, data: bytes, told: str
     ) -> None:
         assert told in sends_file(alice, name, data).text
-        assert alice.asks("/context").startswith("本聊天还没有设置段落")
+        assert "本聊天还没有设置段落" in alice.asks("/context")
 
     def test_a_picture_is_told_which_files_work(self, alice: Person) -> None:
         photo = [{"file_id": "p", "file_unique_id": "p", "width": 9, "height": 9}]
@@ -300,7 +300,7 @@ class TestSeveralTexts:
             group.asks(f"/context 话题{number}的文字。", **topic)
         for number, topic in enumerate(topics):
             assert f"话题{number}的文字" in group.asks("/context", **topic)
-        assert group.asks("/context").startswith("本聊天还没有设置段落")
+        assert "本聊天还没有设置段落" in group.asks("/context")
         assert "还没有设置段落" not in group.asks(f"/ask {TEAM}", **topics[0])
 
 
@@ -328,6 +328,14 @@ class TestConversation:
         prompt = group.server.reply_to(group.says("/ask"))
         assert prompt.text.endswith("您想问什么？请回复这条消息，写出问题。")
         assert ANSWER.match(group.asks(TEAM, reply_to_message={**asks_back(prompt, group.server), "chat": group.chat}))
+
+    def test_context_alone_asks_for_the_paragraph_and_takes_the_reply(self, group: Person) -> None:
+        prompt = group.server.reply_to(group.says("/context"))
+        assert prompt.text.endswith("请回复这条消息，发来文字或文件（.txt、.md、.pdf、.docx）。")
+        assert prompt.parameters["reply_markup"] == {"force_reply": True, "selective": True}
+        replied_to = {**asks_back(prompt, group.server), "chat": group.chat}
+        assert "段落已设置" in group.asks(PARAGRAPH, reply_to_message=replied_to)
+        assert ANSWER.match(group.asks(f"/ask {TEAM}"))
 
     def test_a_flood_is_slowed_down_once_and_politely_and_others_are_not(
         self, alice: Person, server: BotApiServer

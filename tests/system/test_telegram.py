@@ -140,7 +140,7 @@ class TestAsking:
 
     def test_without_a_paragraph_one_is_told_how_to_set_it(self, bob: Person) -> None:
         assert bob.asks("/ask Who?").startswith("No paragraph is set in this chat. Send /context")
-        assert bob.asks("Who?") == bob.asks("/context")
+        assert bob.asks("Who?") == bob.asks("/ask Who?")
 
     def test_chats_do_not_see_each_other_s_paragraphs(self, alice: Person, bob: Person) -> None:
         alice.asks(f"/context {PARAGRAPH}")
@@ -191,11 +191,11 @@ class TestParagraph:
 
     def test_a_topic_s_opening_is_no_message_that_one_replies_to(self, alice: Person) -> None:
         opening = alice.message(forum_topic_created={"name": "话题", "icon_color": 0})
-        assert alice.asks("/context", reply_to_message=opening).startswith("本聊天还没有设置段落")
+        assert "本聊天还没有设置段落" in alice.asks("/context", reply_to_message=opening)
 
     def test_a_reply_to_a_message_without_text_sets_nothing(self, alice: Person) -> None:
         assert "没有文字" in alice.asks("/context", reply_to_message=alice.message(dice={"emoji": "🎲", "value": 1}))
-        assert alice.asks("/context").startswith("本聊天还没有设置段落")
+        assert "本聊天还没有设置段落" in alice.asks("/context")
 
     def test_its_text_is_kept_to_the_letter(self, alice: Person) -> None:
         text = "  行尾空格  \n\n\t制表符，【括号】<b>&amp;*_`[x](y)  "
@@ -243,7 +243,7 @@ class TestParagraph:
     @pytest.mark.parametrize("mute", ["\0\0", "😀👍🏽🇨🇳1️⃣", "。。。"])
     def test_one_without_words_gets_a_kind_answer(self, alice: Person, mute: str) -> None:
         assert alice.asks(f"/context {mute}").startswith(("我在这个段落里看不到任何文字", "这个段落里没有文字"))
-        assert alice.asks("/context").startswith("本聊天还没有设置段落")
+        assert "本聊天还没有设置段落" in alice.asks("/context")
 
     @pytest.mark.parametrize("markup", ["<b>粗</i> &lt; <script>", "*粗* _斜_ [链接](http://x) `码`", "</blockquote>"])
     def test_markup_goes_out_as_it_was_written(self, alice: Person, markup: str) -> None:
