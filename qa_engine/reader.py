@@ -7,6 +7,7 @@ import logging
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -168,6 +169,18 @@ class Reader:
         A folder with a manifest is verified file by file. One without (any extractive model from the Hub) loads
         uncalibrated. Only safetensors are loaded. Raises CheckpointMissing or CheckpointBroken.
         """
+        chosen_device = choose_device(device)
+        if chosen_device.type == "cpu":
+            torch.set_num_threads(min(torch.get_num_threads(), cores()))
+        chosen_dtype = choose_dtype(dtype, chosen_device)
+        # A thread that has computed keeps its OpenMP workers for life. Where all threads together have more of them than
+        # there are cores, libgomp's workers sleep between two operations and are woken for each: on two cores a question
+        # took twice as long. So loading and warming up happen in a thread that ends.
+        with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
+            return thread.submit(cls._load, source, chosen_device, chosen_dtype).result()
+
+    @classmethod
+    def _load(cls, source: str | Path | None, device: torch.device, dtype: torch.dtype) -> Self:
         place = BUNDLED if source is None else Path(source)
         manifest: Manifest | None = None
         if place.is_dir():
@@ -183,10 +196,7 @@ class Reader:
             name = str(source)
         if manifest is None:
             log.warning("%s has no manifest: its probabilities are not calibrated, windows are the defaults", name)
-        chosen_device = choose_device(device)
-        if chosen_device.type == "cpu":
-            torch.set_num_threads(min(torch.get_num_threads(), cores()))
-        model, tokenizer = _load_parts(str(source or place), chosen_device, choose_dtype(dtype, chosen_device))
+        model, tokenizer = _load_parts(str(source or place), device, dtype)
         windows = _default_windows(model, tokenizer) if manifest is None else manifest.windows
         calibration = Calibration() if manifest is None else manifest.calibration
         reader = cls(model, tokenizer, name=name, windows=windows, calibration=calibration, manifest=manifest)

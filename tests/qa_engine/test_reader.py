@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import threading
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -315,3 +316,21 @@ def test_a_named_dtype_is_taken_and_an_unknown_one_refused(wordpiece_model: Path
     assert choose_dtype("float16", CPU) == torch.float16
     with pytest.raises(CheckpointError, match="'int8' is no dtype"):
         choose_dtype("int8", CPU)
+
+
+def test_the_thread_in_which_a_reader_warms_up_has_ended_when_it_is_loaded(
+    wordpiece_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its OpenMP workers would slow down the thread that reads, see `Reader.load`."""
+    computing: list[threading.Thread] = []
+    warm_up = Reader.warm_up
+
+    def noted(self: Reader) -> None:
+        computing.append(threading.current_thread())
+        warm_up(self)
+
+    monkeypatch.setattr(Reader, "warm_up", noted)
+    Reader.load(wordpiece_model, device="cpu")
+    (thread,) = computing
+    assert thread is not threading.current_thread()
+    assert not thread.is_alive()
