@@ -173,9 +173,9 @@ class Reader:
         if chosen_device.type == "cpu":
             torch.set_num_threads(min(torch.get_num_threads(), cores()))
         chosen_dtype = choose_dtype(dtype, chosen_device)
-        # A thread that has computed keeps its OpenMP workers for life. Where all threads together have more of them than
-        # there are cores, libgomp's workers sleep between two operations and are woken for each: on two cores a question
-        # took twice as long. So loading and warming up happen in a thread that ends.
+        # A thread that has computed keeps its OpenMP workers for life. Where all threads together have more of them
+        # than there are cores, libgomp's workers sleep between two operations and are woken for each: on two cores a
+        # question took twice as long. So loading and warming up happen in a thread that ends.
         with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
             return thread.submit(cls._load, source, chosen_device, chosen_dtype).result()
 

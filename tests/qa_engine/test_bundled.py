@@ -1,17 +1,19 @@
 """The bundled checkpoint is whole, small, described, and never saw what it is measured on."""
 
 import math
+from pathlib import Path
 
 import pytest
 
 from qa_engine import Reader
-from qa_engine.checkpoints import Manifest, read_manifest, verify
+from qa_engine.checkpoints import Manifest, read_manifest, sha256_of, verify
 from qa_engine.reader import BUNDLED
 
 NEVER_TRAINED_ON = {
     "cmrc2018_dev.json": "b6318806c3c8ecb0736cb468fefa55c6d807615afe9f14fdbecf4a9980a397f1",
     "drcd_test.json": "aad3ec90ae207252553702ced4391232ae033422b9548cec1de8571d3e06c07d",
 }
+EVERYDAY = Path(__file__).parents[2] / "benchmarks" / "everyday.json"
 MAX_BYTES = 62_000_000
 
 
@@ -35,6 +37,7 @@ def test_the_bundled_checkpoint_never_saw_a_dev_or_test_set(manifest: Manifest) 
     assert manifest.data
     trained_on = {source.sha256 for source in manifest.data} | {source.name for source in manifest.data}
     assert trained_on.isdisjoint(NEVER_TRAINED_ON) and trained_on.isdisjoint(NEVER_TRAINED_ON.values())
+    assert sha256_of(EVERYDAY) not in trained_on
 
 
 def test_the_card_tells_base_data_licences_command_and_limits(manifest: Manifest) -> None:

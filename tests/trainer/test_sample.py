@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "trainer" / "sample"
 SPLITS = ("train", "dev")
-FILES = (*SPLITS, "everyday", "everyday-2")
+EVERYDAY = ("everyday", "everyday-2")
+FILES = (*SPLITS, *EVERYDAY)
 
 MAX_ANSWER_CHARACTERS = 40
 SHARED_RUN_CHARACTERS = 12
@@ -166,7 +167,7 @@ def test_simplified_and_traditional_latin_and_emoji_are_all_there() -> None:
 def test_nothing_of_the_demo_is_in_the_data() -> None:
     demo_runs = runs((ROOT / "bot" / "demo.txt").read_text(encoding="utf-8"))
     assert demo_runs
-    everyday = [paragraph.context for paragraph in paragraphs("everyday")]
+    everyday = [paragraph.context for name in EVERYDAY for paragraph in paragraphs(name)]
     assert [text for text in [*everything_written(), *everyday] if runs(text) & demo_runs] == []
 
 
@@ -174,7 +175,7 @@ def test_the_everyday_texts_to_measure_on_are_not_among_those_to_learn_from() ->
     document = json.loads((ROOT / "benchmarks" / "everyday.json").read_text(encoding="utf-8"))
     measured = [paragraph["context"] for article in document["data"] for paragraph in article["paragraphs"]]
     assert len(measured) == 20
-    learned = {run for paragraph in paragraphs("everyday") for run in runs(paragraph.context)}
+    learned = {run for name in EVERYDAY for paragraph in paragraphs(name) for run in runs(paragraph.context)}
     assert [context for context in measured if runs(context) & learned] == []
 
 
