@@ -96,7 +96,7 @@ async def soak(
                 bar.update()
                 if len(answered) % stretch == 0 and len(memory_mb) < swaps:
                     memory_mb.append(round(process.memory_info().rss / 2**20))
-                    await engine.swap(await asyncio.to_thread(_reader, model, len(memory_mb)))
+                    await engine.swap(_reader(model, len(memory_mb)))  # clients wait: all could be over before
 
         async with Engine(_reader(model, 0)) as engine:
             await asyncio.gather(*(client(engine) for _ in range(clients)))
