@@ -175,7 +175,7 @@ class Reader:
         chosen_dtype = choose_dtype(dtype, chosen_device)
         # A thread that has computed keeps its OpenMP workers for life. Where all threads together have more of them
         # than there are cores, libgomp's workers sleep between two operations and are woken for each: on two cores a
-        # question took twice as long. So loading and warming up happen in a thread that ends.
+        # forward pass took almost twice as long. So loading and warming up happen in a thread that ends.
         with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
             return thread.submit(cls._load, source, chosen_device, chosen_dtype).result()
 
