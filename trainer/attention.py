@@ -1,8 +1,9 @@
 """Attention for training on a CPU: two batched products and a softmax, in the precision that comes in.
 
 For heads as narrow as BERT's (32 wide here) a CPU is slower with torch's fused attention than with the plain one of
-transformers (1.2 times), and with this one a whole step takes three quarters of the time of the latter (12 layers × 384, 16 × 256 tokens, bfloat16, two cores). Registered with transformers by name, so
-that any BERT-type model can use it.
+transformers (1.2 times), and with this one a whole step takes three quarters of the time of the latter (12 layers ×
+384, 16 × 256 tokens, bfloat16, two cores). Registered with transformers by name, so that any BERT-type model can use
+it.
 """
 
 from typing import Any
