@@ -28,8 +28,13 @@ def in_script(question: str, wanted: Script | None) -> str:
     """`question` in the script that is `wanted`, where it is certain that it is written in the other one."""
     if wanted is None or script_of(question) in (None, wanted):
         return question
-    converted: str = _converter(wanted).convert(question)
-    return converted
+    return converted(question, wanted)
+
+
+def converted(text: str, script: Script) -> str:
+    """`text`, which is in the other script, in `script`; mostly as long as before."""
+    in_script: str = _converter(script).convert(text)
+    return in_script
 
 
 def script_of(text: str) -> Script | None:

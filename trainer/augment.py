@@ -1,7 +1,7 @@
 """More to learn from the same examples: rewritten questions, disturbed contexts, and questions without an answer.
 
 Works on characters, before anything is tokenized. Every draw comes from the `Random` or the seed that is given, so that
-a training can be repeated. An answer is never altered, and always moves with its context.
+a training can be repeated. An answer is never altered but for its script, and always moves with its context.
 """
 
 import random
@@ -16,6 +16,7 @@ from itertools import pairwise
 import bm25s
 
 from qa_engine.errors import DataError
+from qa_engine.scripts import Script, converted, script_of
 from trainer.squad import Example
 
 NOISE_RATE = 0.05  # of the characters outside the answer
@@ -56,9 +57,10 @@ class Augmentation:
     paraphrase: float = 0.0
     noise: float = 0.0
     shuffle: float = 0.0
+    other_script: float = 0.0
 
     def __bool__(self) -> bool:
-        return any((self.paraphrase, self.noise, self.shuffle))
+        return any((self.paraphrase, self.noise, self.shuffle, self.other_script))
 
     def __call__(self, example: Example, draw: random.Random) -> Example:
         """The example, changed or not, as `draw` has it."""
@@ -68,6 +70,8 @@ class Augmentation:
             example = shuffled(example, draw)
         if draw.random() < self.noise:
             example = disturbed(example, draw)
+        if draw.random() < self.other_script:
+            example = in_other_script(example)
         return example
 
 
@@ -109,6 +113,28 @@ def disturbed(example: Example, draw: random.Random) -> Example:
     before = _noisy(example.context[:start], example.context, draw)
     after = _noisy(example.context[end:], example.context, draw)
     return _with_context(example, before + example.context[start:end] + after, len(before))
+
+
+def in_other_script(example: Example) -> Example:
+    """A Simplified example in Traditional characters or the other way round: a reader learns one script from both.
+
+    One that OpenCC would make longer or shorter, or whose script does not show, stays as it is.
+    """
+    script = script_of(example.context)
+    if script is None:
+        return example
+    other = Script.TRADITIONAL if script is Script.SIMPLIFIED else Script.SIMPLIFIED
+    context = converted(example.context, other)
+    if len(context) != len(example.context):
+        return example
+    start, end = _answer(example)
+    return replace(
+        example,
+        question=converted(example.question, other),
+        context=context,
+        answers=tuple(converted(answer, other) for answer in example.answers),
+        span=replace(example.span, text=context[start:end]) if example.span else None,
+    )
 
 
 def unanswerable(examples: Sequence[Example], count: int, seed: int) -> list[Example]:

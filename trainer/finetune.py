@@ -141,6 +141,10 @@ class DataArguments:
         default=0.0, metadata={"help": "share of contexts with one character in twenty changed outside the answer"}
     )
     shuffle: float = field(default=0.0, metadata={"help": "share of contexts with their sentences in another order"})
+    other_script: float = field(
+        default=0.0,
+        metadata={"help": "share of examples that are put into the other script, Traditional or Simplified Chinese"},
+    )
     favour_short: int | None = field(
         default=None,
         metadata={
@@ -349,7 +353,7 @@ class SpanTrainer(Trainer):
             windows_without_answer=data.windows_without_answer,
             seed=args.seed,
             shortest_window=data.shortest_window,
-            augment=Augmentation(data.paraphrase, data.noise, data.shuffle) or None,
+            augment=Augmentation(data.paraphrase, data.noise, data.shuffle, data.other_script) or None,
         )
         super().__init__(
             model=model,

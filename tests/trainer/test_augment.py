@@ -12,7 +12,16 @@ from transformers import AutoTokenizer
 
 from qa_engine.errors import DataError
 from qa_engine.windows import WindowMaker, WindowSizes
-from trainer.augment import Augmentation, disturbed, paraphrased, rewritten, shuffled, thinned, unanswerable
+from trainer.augment import (
+    Augmentation,
+    disturbed,
+    in_other_script,
+    paraphrased,
+    rewritten,
+    shuffled,
+    thinned,
+    unanswerable,
+)
 from trainer.features import TrainingWindows, tokenize_examples
 from trainer.squad import Example, Span
 
@@ -87,6 +96,22 @@ def test_noise_leaves_the_answer_alone_and_changes_the_rest() -> None:
     changed = disturbed(one, random.Random(0))
     assert changed.context != one.context
     assert abs(len(changed.context) - len(one.context)) < 0.1 * len(one.context)
+
+
+def test_an_example_in_the_other_script_is_another_text_with_the_answer_in_place() -> None:
+    one = example("三本书")
+    changed = in_other_script(one)
+    assert changed.question == "他什麼時候生於青島？"
+    assert changed.answers == ("三本書",)
+    assert changed.span == Span("三本書", CONTEXT.index("三本书"))
+    assert changed.context[changed.span.start : changed.span.end] == "三本書"
+    assert in_other_script(changed) == one
+    assert Augmentation(other_script=1)(one, random.Random(0)) == changed
+
+
+def test_a_text_without_a_script_stays_as_it_is() -> None:
+    one = example("1980", "born in 1980", "where?")
+    assert in_other_script(one) is one
 
 
 def test_without_a_share_nothing_is_changed() -> None:
