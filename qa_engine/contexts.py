@@ -15,7 +15,7 @@ from qa_engine.windows import Tokens, Window, WindowMaker
 
 KEPT_BYTES = 128 * 1024 * 1024
 _BYTES_A_TOKEN = 12  # id, start and end
-_INDEX_BYTES_A_CHARACTER = 24  # measured: postings, and the vocabulary
+_INDEX_BYTES_A_CHARACTER = 40  # measured: postings, and the vocabulary
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Contexts:
             return []
         if known.passages is None:
             return self._window_maker.windows(tokens, known.tokens)
-        parts = known.passages.best(question, self._window_maker.room(tokens))
-        return [window for part in parts for window in self._window_maker.windows(tokens, known.tokens, part)]
+        best = known.passages.best(question, self._window_maker.room(tokens))
+        return [self._window_maker.window(tokens, known.tokens, place.first, prior=place.prior) for place in best]
 
     def known(self, text: str) -> KnownContext:
         """The context, from the cache or read now."""

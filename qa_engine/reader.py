@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 BUNDLED = Path(__file__).parent / "bundled"
 ASKS_AT_ONCE = 32
 CANDIDATE_SPANS = 64  # of a context
-WINDOW_SPANS = 16  # of each of its windows
+WINDOW_SPANS = 8  # of each of its windows
 FORWARD_TOKENS = 8192  # tokens, padding included, that go through the model at once: bounds memory
 ALIKE = 0.9  # windows go through the model together when the shortest has this share of the longest's tokens
 _OPENING = "「『“‘（(《〈【〔[｛{"
@@ -326,7 +326,7 @@ class Reader:
         if not spans:  # null score of any size: with nothing beside it, it is certain
             return Candidates(encoded.ask, np.zeros((0, 2), np.int64), np.zeros(0), 0.0, self.name)
         tokens = encoded.context.tokens
-        scores = np.concatenate([one.scores for one in spans]).astype(np.float64)
+        scores = np.concatenate([one.scores + one.window.prior for one in spans]).astype(np.float64)
         shifts = np.concatenate([np.full(len(one.scores), one.window.first - one.window.context_at) for one in spans])
         first, last = (
             np.concatenate(columns) + shifts

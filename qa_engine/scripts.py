@@ -32,8 +32,8 @@ def in_script(question: str, wanted: Script | None) -> str:
 
 
 def converted(text: str, script: Script) -> str:
-    """`text`, which is in the other script, in `script`; mostly as long as before."""
-    in_script: str = _converter(script).convert(text)
+    """`text`, which is in the other script, in `script`; mostly as long as before. A lone surrogate becomes "?"."""
+    in_script: str = _converter(script).convert(text.encode(errors="replace").decode())
     return in_script
 
 

@@ -35,23 +35,29 @@ def best_spans(
     length_weight: float = 0.0,
     count: int,
 ) -> TokenSpans:
-    """The `count` best pairs (start, end) of each window with start ≤ end < start + max_answer_tokens, in the context.
+    """The `count` best spans of each window that do not overlap: the best one, the best of those beside it, and so on.
 
-    A pair's score is less by `length_weight` × the logarithm of its tokens: before anything is read, an answer twice
-    as long is taken to be 2 ** length_weight times less likely. Of the pairs that share a start or an end only the best
-    is kept: the others say the same with a word more or less, and would leave no room for other answers. The null
+    A span is a pair with start ≤ end < start + max_answer_tokens in the context. Its score is less by `length_weight`
+    × the logarithm of its tokens: before anything is read, an answer twice as long is taken to be 2 ** length_weight
+    times less likely. Spans that overlap a better one say the same with a word more or less, and are left out. The null
     score of a window is that of its first token ([CLS]).
     """
     start_scores, end_scores = start_scores.float(), end_scores.float()
+    tokens = start_scores.shape[1]
+    max_answer_tokens = min(max_answer_tokens, tokens)
     starts = start_scores.masked_fill(~is_context, -torch.inf)
     ends = end_scores.masked_fill(~is_context, -torch.inf)
     ends_by_length = pad(ends, (0, max_answer_tokens - 1), value=-torch.inf).unfold(1, max_answer_tokens, 1)
-    ends_by_length = ends_by_length - length_weight * torch.arange(1, max_answer_tokens + 1, device=ends.device).log()
-    best_ends, lengths = ends_by_length.max(-1)  # [window, token], for the span that starts there
-    scores = starts + best_ends
-    last = torch.arange(starts.shape[1], device=starts.device) + lengths
-    last = last.clamp_(max=starts.shape[1] - 1)  # beyond the window all is -inf
-    best_of_end = torch.full_like(scores, -torch.inf).scatter_reduce_(1, last, scores, "amax")
-    scores = scores.masked_fill(scores < best_of_end.gather(1, last), -torch.inf)
-    scores, start_tokens = scores.topk(min(count, scores.shape[1]), 1)
-    return TokenSpans(scores, start_tokens, last.gather(1, start_tokens), start_scores[:, 0] + end_scores[:, 0])
+    lengths = torch.arange(1, max_answer_tokens + 1, device=ends.device)
+    scores = starts[:, :, None] + ends_by_length - length_weight * lengths.log()  # [window, start, length]
+    first = torch.arange(tokens, device=ends.device)[:, None]  # [start, 1]
+    last = first + lengths - 1  # [start, length]
+    found = []
+    for _ in range(min(count, tokens)):
+        best, place = scores.flatten(1).max(1)
+        start, length = place // max_answer_tokens, place % max_answer_tokens + 1
+        end = start + length - 1
+        found.append((best, start, end))
+        scores.masked_fill_((first <= end[:, None, None]) & (last >= start[:, None, None]), -torch.inf)
+    span_scores, span_starts, span_ends = (torch.stack(column, 1) for column in zip(*found, strict=True))
+    return TokenSpans(span_scores, span_starts, span_ends, start_scores[:, 0] + end_scores[:, 0])

@@ -50,6 +50,8 @@ class Window:
     context_at: int  # position of the first context token in input_ids
     first: int
     count: int
+    prior: float = 0.0
+    """What the scores of its spans are raised by: of some windows it is known before reading that they fit better."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -102,19 +104,19 @@ class WindowMaker:
         """How many context tokens a window with this question holds."""
         return self.sizes.max_tokens - self._special_count - len(question)
 
-    def window(self, question: Tokens, context: Tokens, first: int, room: int | None = None) -> Window:
+    def window(
+        self, question: Tokens, context: Tokens, first: int, room: int | None = None, prior: float = 0.0
+    ) -> Window:
         """The window whose first context token is `first`, as long as it can be, or with `room` context tokens."""
         part = context.ids[first : first + (self.room(question) if room is None else room)]
         ids = np.concatenate([self._prefix, question.ids, self._middle, part, self._suffix])
         context_at = len(self._prefix) + len(question) + len(self._middle)
         types = np.full(len(ids), self._question_type, np.int32)
         types[context_at:] = self._context_type
-        return Window(ids, types, context_at, first, len(part))
+        return Window(ids, types, context_at, first, len(part), prior)
 
-    def windows(self, question: Tokens, context: Tokens, part: range | None = None) -> list[Window]:
-        """Windows that together hold every context token (of `part`). All are full where the context is long enough."""
-        room = self.room(question)
-        first, end = (part.start, part.stop) if part else (0, len(context))
-        last = max(0, end - room)
-        step = room - self.sizes.stride
-        return [self.window(question, context, at) for at in [*range(first, last, step), last]]
+    def windows(self, question: Tokens, context: Tokens) -> list[Window]:
+        """Windows that together hold every context token. All are full where the context is long enough."""
+        last = max(0, len(context) - self.room(question))
+        step = self.room(question) - self.sizes.stride
+        return [self.window(question, context, at) for at in [*range(0, last, step), last]]

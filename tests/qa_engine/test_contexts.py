@@ -1,9 +1,11 @@
 """What is known of a context is found once; of a long document the passages that the question is about are read."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qa_engine import Ask, Reader
@@ -31,7 +33,7 @@ def document(characters: int, at: float) -> str:
 def test_of_a_long_document_the_passages_that_the_question_is_about_are_read(reader: Reader, at: float) -> None:
     text = document(60_000, at)
     encoded = reader.encode(Ask("老周几点起床喂海鸥？", text))
-    assert len(encoded.windows) <= 2 * PASSAGES_READ
+    assert len(encoded.windows) == PASSAGES_READ
     starts, ends = encoded.context.tokens.starts, encoded.context.tokens.ends
     place = text.index(NEEDLE)
     assert any(
@@ -50,6 +52,7 @@ def test_a_context_that_is_not_long_is_read_whole(reader: Reader) -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(any_text.filter(str.strip), any_text.filter(str.strip))
+@example("中", "體\ud83d")  # half of an emoji, in the script that is converted
 def test_whatever_is_read_of_a_long_document_lies_in_it_and_is_full(reader: Reader, text: str, question: str) -> None:
     long_text = text + HAY * 150 + text
     encoded = reader.encode(Ask(question, long_text))
@@ -58,6 +61,19 @@ def test_whatever_is_read_of_a_long_document_lies_in_it_and_is_full(reader: Read
     for window in encoded.windows:
         assert 0 <= window.first < window.first + window.count <= len(encoded.context.tokens)
         assert window.count >= min(room, len(encoded.context.tokens)) - 64
+
+
+def test_of_spans_that_score_alike_the_one_in_the_passage_that_fits_the_question_is_the_answer(reader: Reader) -> None:
+    encoded = reader.encode(Ask("老周几点起床喂海鸥？", document(60_000, 0.5)))
+    priors = [window.prior for window in encoded.windows]
+    assert priors[0] == 0 and priors == sorted(priors, reverse=True) and priors[-1] < 0
+    spans = reader.forward(encoded.windows)
+    alike = [replace(one, scores=np.full_like(one.scores, 3.0)) for one in spans]
+    found = reader.candidates(encoded, alike)
+    assert found.scores[0] == 3.0
+    best = encoded.windows[0]
+    tokens = encoded.context.tokens
+    assert tokens.starts[best.first] <= found.spans[0, 0] < tokens.ends[best.first + best.count - 1]
 
 
 def test_a_question_without_a_pair_of_the_text_reads_its_beginning(reader: Reader) -> None:
