@@ -54,11 +54,7 @@ async def set_or_show_context(update: Update, context: BotContext) -> None:
             topic_id=topic_of(message),
             open_until=_open_until(message),
         )
-        reply = await context.reply(
-            fill(texts.gettext("The paragraph is set. Characters: {chars:,}."), chars=len(paragraph.text))
-            + "\n"
-            + how_to_ask(context)
-        )
+        reply = await context.reply(_taken(context, paragraph))
         if _open_until(message):
             await parts.store.note_confirmation(paragraph.id, reply.id)
 
@@ -103,8 +99,7 @@ async def take_message(update: Update, context: BotContext) -> None:
         await show(query, problem)
         return
     paragraph = await parts.store.set_context(chat_of(message), text, author_of(said), said.id)
-    told = fill(texts.gettext("The paragraph is set. Characters: {chars:,}."), chars=len(paragraph.text))
-    await show(query, f"{told}\n{how_to_ask(context)}")
+    await show(query, _taken(context, paragraph))
 
 
 async def join_part(update: Update, context: BotContext) -> None:
@@ -200,6 +195,11 @@ def _open_until(message: Message) -> datetime | None:
     """Until when the next message may belong to the same text as `message`; None where it was not split."""
     is_part = units(message.text or "") in SPLIT_UNITS
     return message.date + timedelta(seconds=SPLIT_SECONDS) if is_part else None
+
+
+def _taken(context: BotContext, paragraph: Context) -> str:
+    text = context.texts.gettext("The paragraph is set. Characters: {chars:,}.")
+    return f"{fill(text, chars=len(paragraph.text))}\n{how_to_ask(context)}"
 
 
 def _shown(texts: Texts, paragraph: Context | None) -> str:
