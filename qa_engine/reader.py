@@ -65,8 +65,8 @@ class Answer:
 class Reading:
     """What a reader found: distinct answers that do not overlap, best first.
 
-    `no_answer_score` is the probability that the context does not say; `is_answerable` holds it against the
-    checkpoint's threshold.
+    `no_answer_score` is the probability that the context does not say, if it is that or the best answer (Devlin et al.
+    2019 compare these two); `is_answerable` holds it against the checkpoint's threshold.
     """
 
     answers: tuple[Answer, ...]
@@ -106,7 +106,8 @@ class Candidates:
         """The distinct answers with their probabilities: the softmax over all spans and the null score."""
         logits = np.array([self.null_score, *self.scores]) / calibration.temperature
         weights = np.exp(logits - logits.max())
-        null_probability, *probabilities = (weights / weights.sum()).tolist()
+        probabilities = (weights[1:] / weights.sum()).tolist()
+        no_answer_score = float(weights[0] / weights[:2].sum())  # the first span is the best
         context, answers = self.ask.context, list[Answer]()
         for span, probability in zip(self.spans.tolist(), probabilities, strict=True):
             if len(answers) == self.ask.top_k:
@@ -114,8 +115,8 @@ class Candidates:
             start, end = trimmed(context, *span)
             if start < end and all(end <= answer.start or answer.end <= start for answer in answers):
                 answers.append(Answer(context[start:end], start, end, probability))
-        is_answerable = bool(answers) and null_probability < calibration.no_answer_threshold
-        return Reading(tuple(answers), null_probability, is_answerable, self.checkpoint)
+        is_answerable = bool(answers) and no_answer_score < calibration.no_answer_threshold
+        return Reading(tuple(answers), no_answer_score, is_answerable, self.checkpoint)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ def test_answers_are_pieces_of_the_text_best_first_and_apart(
 ) -> None:
     reading = reader.read(question + "？", context, top_k=top_k)
     assert len(reading.answers) <= top_k
-    assert sum(answer.score for answer in reading.answers) + reading.no_answer_score <= 1 + 1e-6
+    assert sum(answer.score for answer in reading.answers) <= 1 + 1e-6
+    assert 0 <= reading.no_answer_score <= 1
     assert [answer.score for answer in reading.answers] == sorted(
         (answer.score for answer in reading.answers), reverse=True
     )
@@ -97,7 +98,7 @@ def test_the_best_answer_is_the_best_pair_over_all_windows(reader: Reader, lengt
     reading = reader.read(ask.question, ask.context)
     assert (reading.answers[0].start, reading.answers[0].end) == best[1:]
     odds = torch.tensor(best[0] - null_score).exp()
-    assert reading.answers[0].score / reading.no_answer_score == pytest.approx(float(odds), rel=1e-3)
+    assert (1 - reading.no_answer_score) / reading.no_answer_score == pytest.approx(float(odds), rel=1e-3)
 
 
 def test_many_together_read_as_each_alone(reader: Reader) -> None:
