@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import perf_counter
 
-from telegram import Message, Update
+from telegram import InlineKeyboardMarkup, Message, Update
 from telegram.constants import ChatAction
 
 from bot.handlers.conversation import BotContext, Flaw, author_of, flaw_of, payload, purpose_of, topic_of
@@ -99,6 +99,10 @@ async def _ask(context: BotContext, paragraph: Context | None) -> None:
     )
     asked = asked_and_read(paragraph, question, reading, question_id or 0)
     text_shown, buttons = shown(texts, asked, first_view(asked))
+    offer = None if asked.is_answered or _is_short(question) else offer_to_take(context)
+    if offer:
+        text_shown += "\n\n" + texts.gettext("If that is a new text, make it the paragraph, then ask.")
+        buttons = InlineKeyboardMarkup([*buttons.inline_keyboard, *offer.inline_keyboard])
     if question_id is None:  # deleted while it was read: there is nothing left that a button could work on
         await context.reply(text_shown)
         return

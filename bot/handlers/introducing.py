@@ -109,7 +109,7 @@ async def _set_menu(bot: Bot, scope: BotCommandScope, code: str | None, describe
 async def start(update: Update, context: BotContext) -> None:
     await context.reply(
         context.texts.gettext(
-            "<b>读问</b> answers questions about a paragraph with the paragraph's own words. "
+            "<b>读问</b> answers questions about a Chinese paragraph with its own words. "
             "It makes nothing up: where the paragraph does not say, it tells you so.\n\n"
             "1. Set a paragraph: <code>/context</code> and the text.\n"
             "2. Ask: <code>/ask</code> and your question; in a private chat just write it.\n\n"

@@ -119,6 +119,25 @@ class TestAsking:
         assert ANSWER.match(alice.asks(TEAM))
         assert "段落已设置" in alice.server.messages[told.message_id]["text"]
 
+    def test_a_new_text_sent_without_a_command_that_is_no_question_replaces_the_paragraph_at_a_button(
+        self, alice: Person
+    ) -> None:
+        alice.asks("/context 海边的灯塔由老周看守，他每天清晨五点起床，先擦拭灯镜，再去喂海鸥。")
+        pasted = alice.says(PARAGRAPH)
+        told = alice.server.reply_to(pasted)
+        assert told.text.startswith("段落中无法找到答案") and "新的文字" in told.text
+        assert told.message_id is not None
+        (take,) = told.parameters["reply_markup"]["inline_keyboard"][-1]
+        mine = {"message_id": pasted, "date": 1, "chat": alice.chat, "from": alice.user, "text": PARAGRAPH}
+        alice.server.tap(
+            alice.user, told.message_id, take["callback_data"], alice.chat, text="?", reply_to_message=mine
+        )
+        assert ANSWER.match(alice.asks(TEAM))
+
+    def test_a_question_that_the_paragraph_does_not_answer_is_not_offered_as_one(self, alice: Person) -> None:
+        alice.asks(f"/context {PARAGRAPH}")
+        assert "新的文字" not in alice.asks("请问一下，詹姆斯现在一年的薪水加上广告收入总共有多少？")
+
     def test_a_short_question_without_a_paragraph_is_not_offered_as_one(self, alice: Person) -> None:
         assert "reply_markup" not in alice.server.reply_to(alice.says(TEAM)).parameters
 
