@@ -53,11 +53,12 @@ class Passages:
         known = [pair for pair in _pairs(question) if pair in self._index.vocab_dict]
         scores = self._index.get_scores(known) if known else np.zeros(len(self._firsts))
         order = np.argsort(-scores, kind="stable")
+        highest = float(scores[order[0]])
         firsts = np.clip(self._firsts + (PASSAGE_TOKENS - room) // 2, 0, max(0, self._length - room))
         best: list[Passage] = []
         for first, score in zip(firsts[order].tolist(), scores[order].tolist(), strict=True):
             if all(abs(first - chosen.first) >= room // 2 for chosen in best):
-                best.append(Passage(first, PRIOR_WEIGHT * (score - float(scores.max()))))
+                best.append(Passage(first, PRIOR_WEIGHT * (score - highest)))
             if len(best) == PASSAGES_READ:
                 break
         return best

@@ -28,6 +28,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
+from qa_engine.attention import fastest
 from qa_engine.checkpoints import Calibration, Manifest, WindowSettings, read_manifest, refuse_pickles, verify
 from qa_engine.contexts import Contexts, KnownContext
 from qa_engine.cores import cores
@@ -465,7 +466,12 @@ def _load_parts(
             raise CheckpointBroken(f"it has no tokenizer: none of {', '.join(vocabularies)} is there")
         with _no_progress_bars():
             model, loading = AutoModelForQuestionAnswering.from_pretrained(
-                source, dtype=dtype, use_safetensors=True, output_loading_info=True, trust_remote_code=False
+                source,
+                dtype=dtype,
+                attn_implementation=fastest(config, on_cpu=device.type == "cpu"),
+                use_safetensors=True,
+                output_loading_info=True,
+                trust_remote_code=False,
             )
     except CheckpointError:
         raise

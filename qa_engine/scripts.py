@@ -33,8 +33,8 @@ def in_script(question: str, wanted: Script | None) -> str:
 
 def converted(text: str, script: Script) -> str:
     """`text`, which is in the other script, in `script`; mostly as long as before. A lone surrogate becomes "?"."""
-    in_script: str = _converter(script).convert(text.encode(errors="replace").decode())
-    return in_script
+    other: str = _converter(script).convert(text.encode(errors="replace").decode())
+    return other
 
 
 def script_of(text: str) -> Script | None:

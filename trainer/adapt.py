@@ -36,10 +36,10 @@ from transformers import (
 )
 from transformers.utils.logging import get_verbosity, set_verbosity, set_verbosity_error
 
+from qa_engine.attention import fastest
 from qa_engine.checkpoints import sha256_of
 from qa_engine.errors import CheckpointBroken, DataError, DuwenError
 from qa_engine.reader import BUNDLED
-from trainer.attention import BATCHED
 from trainer.features import LikeLengths
 from trainer.finetune import FinetuneArguments
 from trainer.masking import MaskedWindows, MaskingVocabulary, TextWindow, collate_masked, text_windows
@@ -381,7 +381,7 @@ def _load_base(corpus: CorpusArguments, on_cpu: bool) -> _Base:
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
-            attn_implementation=BATCHED if on_cpu else "sdpa",
+            attn_implementation=fastest(config, on_cpu=on_cpu),
         )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]

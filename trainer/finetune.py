@@ -39,11 +39,11 @@ from transformers import (
 )
 
 from qa_engine import Reader, Reading
+from qa_engine.attention import fastest
 from qa_engine.checkpoints import Calibration, DataSource, Manifest, WindowSettings, publish, read_manifest
 from qa_engine.errors import CheckpointBroken, DataError, DuwenError
 from qa_engine.reader import BUNDLED, Candidates, cpu_computes_bfloat16
 from qa_engine.windows import WindowMaker, WindowSizes
-from trainer.attention import BATCHED
 from trainer.augment import Augmentation, rewritten, thinned, unanswerable
 from trainer.calibrate import FEWEST_QUESTIONS, MOST_PAIRS, Fit, fit, off_topic
 from trainer.evaluate import asks_of, evaluate
@@ -58,7 +58,7 @@ from trainer.runs import (
     show_figures,
     starting_point,
 )
-from trainer.squad import DataSet, Example, load, load_all, split_off
+from trainer.squad import DataSet, Example, load_all, split_off
 
 log = logging.getLogger(__name__)
 
@@ -123,9 +123,13 @@ class DataArguments:
     replay: float = field(
         default=1.0,
         metadata={
-            "help": "questions of the sample mixed in, a question of training data (at most all of them), so that the "
-            "base does not forget what it could"
+            "help": "questions of --replay_from mixed in, a question of training data (at most all of them), so that "
+            "the base does not forget what it could"
         },
+    )
+    replay_from: list[str] = field(
+        default_factory=lambda: [SAMPLE_TRAIN],
+        metadata={"help": "files like what the base has learned from (default: the sample that ships with it)"},
     )
     unanswerable_pairs: float = field(
         default=0.1,
@@ -162,6 +166,13 @@ class DataArguments:
             "help": "share of the training contexts that is not trained on: temperature and no-answer threshold are "
             f"fitted on it, also where there is a --dev (unless it has fewer than {FEWEST_QUESTIONS} questions with an "
             "answer, too few to fit on: then it is trained on); without --dev it is measured on too"
+        },
+    )
+    calibrate_on: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "files to fit temperature and no-answer threshold on, that neither this training nor the base has "
+            "learned from (default: what --hold_back keeps)"
         },
     )
     min_f1: float | None = field(
@@ -259,20 +270,24 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
     about = data.about.read_text(encoding="utf-8") if data.about else None
     training_sets, dev_sets = load_all(data.train), load_all(data.dev)
     measured_on = _distinct_sources(data.dev, dev_sets)
-    training, held_back = split_off(_all_examples(training_sets), data.hold_back, args.seed)
+    training = given = _to_learn(training_sets, data, args.seed)
+    if data.calibrate_on:
+        held_back = _all_examples(load_all(data.calibrate_on))
+    else:
+        training, held_back = split_off(given, data.hold_back, args.seed)
     if dev_sets and sum(not example.is_impossible for example in held_back) < FEWEST_QUESTIONS:
-        training, held_back = _all_examples(training_sets), []
+        training, held_back = given, []
     if not training:
         raise DataError("nothing to train on: the only context is held back; add contexts, or set --hold_back 0")
     if not (dev_sets or held_back):
         raise DuwenError("nothing to measure on: give --dev, or a --hold_back above 0")
     if not any(example.span or example.is_impossible for example in training):
         raise DataError("nothing to train on: no answer of the training data stands in its context")
-    if data.favour_short:
-        training, held_back = (thinned(part, data.favour_short, args.seed) for part in (training, held_back))
-    if data.replay and data.train != [SAMPLE_TRAIN]:
-        training_sets.append(load(SAMPLE_TRAIN))
-        training += _drawn(training_sets[-1].examples, round(data.replay * len(training)), args.seed)
+    if data.replay and data.train != data.replay_from:
+        replayed_sets = load_all(data.replay_from)
+        replayed = _to_learn(replayed_sets, data, args.seed)
+        training = [*training, *_drawn(replayed, round(data.replay * len(training)), args.seed)]
+        training_sets += replayed_sets
     if data.rewriter:
         training += rewritten(training, data.rewriter)
     training += unanswerable(training, round(data.unanswerable_pairs * len(training)), args.seed)
@@ -567,6 +582,11 @@ def _all_examples(data_sets: Sequence[DataSet]) -> list[Example]:
     return [example for data_set in data_sets for example in data_set.examples]
 
 
+def _to_learn(data_sets: Sequence[DataSet], data: DataArguments, seed: int) -> list[Example]:
+    examples = _all_examples(data_sets)
+    return thinned(examples, data.favour_short, seed) if data.favour_short else examples
+
+
 def _drawn(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
     return random.Random(seed).sample(examples, min(len(examples), count))
 
@@ -606,7 +626,7 @@ def _load_base(data: DataArguments, on_cpu: bool) -> tuple[PreTrainedModel, PreT
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
-            attn_implementation=BATCHED if on_cpu else "sdpa",
+            attn_implementation=fastest(config, on_cpu=on_cpu),
         )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]

@@ -99,13 +99,13 @@ async def _ask(context: BotContext, paragraph: Context | None) -> None:
     )
     asked = asked_and_read(paragraph, question, reading, question_id or 0)
     text_shown, buttons = shown(texts, asked, first_view(asked))
+    if question_id is None:  # deleted while it was read: there is nothing left that a button could work on
+        await context.reply(text_shown)
+        return
     offer = None if asked.is_answered or _is_short(question) else offer_to_take(context)
     if offer:
         text_shown += "\n\n" + texts.gettext("If that is a new text, make it the paragraph, then ask.")
         buttons = InlineKeyboardMarkup([*buttons.inline_keyboard, *offer.inline_keyboard])
-    if question_id is None:  # deleted while it was read: there is nothing left that a button could work on
-        await context.reply(text_shown)
-        return
     reply = await context.reply(text_shown, buttons)
     await parts.store.note_reply(question_id, reply.id)
 
