@@ -37,9 +37,13 @@ class DataSource(_Part):
 
 
 class Calibration(_Part):
-    """How scores become probabilities, and from which probability on "the context does not say" is the answer."""
+    """How scores become probabilities, and from which probability on "the context does not say" is the answer.
+
+    Scores are divided by the temperature; `bias` is added to the logarithm of an answer's odds (Platt 1999).
+    """
 
     temperature: float = Field(default=1.0, gt=0)
+    bias: float = 0.0
     no_answer_threshold: float = Field(default=0.5, ge=0, le=1)
 
 

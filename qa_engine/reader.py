@@ -104,10 +104,11 @@ class Candidates:
     checkpoint: str
 
     def reading(self, calibration: Calibration) -> Reading:
-        """The distinct answers with their probabilities: the softmax over all spans and the null score."""
+        """The distinct answers with their probabilities: a softmax over all spans and the null score, then the bias."""
         logits = np.array([self.null_score, *self.scores]) / calibration.temperature
         weights = np.exp(logits - logits.max())
-        probabilities = (weights[1:] / weights.sum()).tolist()
+        for_it = weights[1:] * np.exp(calibration.bias)
+        probabilities = (for_it / (for_it + weights.sum() - weights[1:])).tolist()
         no_answer_score = float(weights[0] / weights[:2].sum())  # the first span is the best
         context, answers = self.ask.context, list[Answer]()
         for span, probability in zip(self.spans.tolist(), probabilities, strict=True):

@@ -1,6 +1,6 @@
-"""Calibration: the temperature that makes scores probabilities, and from which one on silence is the answer.
+"""Calibration: temperature and bias that make scores probabilities, and from which one on silence is the answer.
 
-Both are fitted on training data that was held back, never on what a checkpoint is measured on. Knows readings, not
+They are fitted on training data that was held back, never on what a checkpoint is measured on. Knows readings, not
 models.
 """
 
@@ -21,7 +21,8 @@ KEPT_SHARE = 0.95
 FEWEST_QUESTIONS = 50
 """From fewer held-back questions nothing is fitted: with 50, one question moves a share by 2 points."""
 MOST_PAIRS = 500
-_TEMPERATURES = np.geomspace(0.1, 10, 401)  # 1.2 % from one to the next
+_TEMPERATURES = np.geomspace(0.1, 10, 201)  # 2.3 % from one to the next
+_BIASES = np.linspace(-3, 3, 121)
 _DRAWS = 20
 
 
@@ -30,7 +31,7 @@ class Fit:
     """A calibration and what it does to the questions that it was fitted on."""
 
     calibration: Calibration
-    is_temperature_fitted: bool
+    is_scale_fitted: bool
     is_threshold_fitted: bool
     questions: int
     impossible: int
@@ -38,19 +39,20 @@ class Fit:
     pairs: int
     """Off-topic pairs beside the questions."""
     ece: tuple[float, float] | None
-    """Of the questions before and after, where the temperature was fitted."""
+    """Of the questions before and after, where temperature and bias were fitted."""
     kept: float | None
     """In per cent of the answerable questions, at the threshold."""
     refused: float | None
     """In per cent of the unanswerable questions and the pairs, at the threshold."""
 
     def __str__(self) -> str:
-        temperature, threshold = self.calibration.temperature, self.calibration.no_answer_threshold
-        if not self.is_temperature_fitted and not self.is_threshold_fitted:
+        threshold = self.calibration.no_answer_threshold
+        scale = f"temperature {self.calibration.temperature:.3g} and bias {self.calibration.bias:.3g}"
+        if not self.is_scale_fitted and not self.is_threshold_fitted:
             return (
                 f"not calibrated: it takes {FEWEST_QUESTIONS} held-back questions with an answer, found and not found, "
-                f"and as many without, and there are {self.questions - self.impossible} with one; temperature "
-                f"{temperature:.3g} and no-answer threshold {threshold:.3g} stay the base's. "
+                f"and as many without, and there are {self.questions - self.impossible} with one; {scale}, "
+                f"no-answer threshold {threshold:.3g} stay the base's. "
                 "A larger --hold_back gives more questions"
             )
         parts = [
@@ -58,7 +60,7 @@ class Fit:
             f"{self.pairs} off-topic pairs"
         ]
         if self.ece:
-            parts.append(f"temperature {temperature:.3g} takes their ECE from {self.ece[0]:.3f} to {self.ece[1]:.3f}")
+            parts.append(f"{scale} take their ECE from {self.ece[0]:.3f} to {self.ece[1]:.3f}")
         if self.kept is not None and self.refused is not None:
             parts.append(
                 f"no-answer threshold {threshold:.3g} keeps {self.kept:.1f} % of the questions with an answer and "
@@ -78,19 +80,19 @@ def fit(
     of_impossible = [one for one, example in zip(found, examples, strict=True) if example.is_impossible]
     silent = [*of_impossible, *pairs]
     is_enough = len(of_answerable) >= FEWEST_QUESTIONS
-    temperature = fit_temperature(examples, found) if is_enough else None
-    fitted = base if temperature is None else base.model_copy(update={"temperature": temperature})
+    scale = fit_scale(examples, found) if is_enough else None
+    fitted = base if scale is None else base.model_copy(update={"temperature": scale[0], "bias": scale[1]})
     threshold = None
     if is_enough and len(silent) >= FEWEST_QUESTIONS:
         threshold = fit_threshold(*(_no_answer_scores(some, fitted) for some in (of_answerable, silent)))
         fitted = fitted.model_copy(update={"no_answer_threshold": threshold})
     ece = None
-    if temperature is not None:
+    if scale is not None:
         before, after = (evaluate(examples, [one.reading(some) for one in found]).ece for some in (base, fitted))
         ece = (before, after) if before is not None and after is not None else None
     return Fit(
         calibration=fitted,
-        is_temperature_fitted=temperature is not None,
+        is_scale_fitted=scale is not None,
         is_threshold_fitted=threshold is not None,
         questions=len(examples),
         impossible=len(of_impossible),
@@ -101,12 +103,13 @@ def fit(
     )
 
 
-def fit_temperature(examples: Sequence[Example], found: Sequence[Candidates]) -> float | None:
-    """The temperature under which the best span's probability tells best whether it matches exactly.
+def fit_scale(examples: Sequence[Example], found: Sequence[Candidates]) -> tuple[float, float] | None:
+    """Temperature and bias under which the best span's probability tells best whether it matches exactly.
 
     That is the number that people are shown, so its log loss is what is minimized: temperature scaling as in Guo et
-    al. 2017 (On Calibration of Modern Neural Networks), with "right" and "wrong" for classes. None where all best
-    spans are right or all are wrong: any temperature could be sharper still.
+    al. 2017 (On Calibration of Modern Neural Networks), with "right" and "wrong" for classes, and Platt's bias, because
+    the best of many spans is right less often than any temperature says. None where all best spans are right or all are
+    wrong: any temperature could be sharper still.
     """
     answered = [(example, one) for example, one in zip(examples, found, strict=True) if len(one.scores)]
     is_right = np.array([_is_right(example, one) for example, one in answered], bool)
@@ -117,14 +120,15 @@ def fit_temperature(examples: Sequence[Example], found: Sequence[Candidates]) ->
     for row, (_, one) in enumerate(answered):
         logits[row, 0], logits[row, 1] = one.scores[0], one.null_score
         logits[row, 2 : len(one.scores) + 1] = one.scores[1:]
-    losses = [_log_loss(logits / temperature, is_right) for temperature in _TEMPERATURES]
-    return float(_TEMPERATURES[np.argmin(losses)])
+    losses = np.stack([_log_losses(logits / temperature, is_right) for temperature in _TEMPERATURES])
+    temperature, bias = np.unravel_index(losses.argmin(), losses.shape)
+    return float(_TEMPERATURES[temperature]), float(_BIASES[bias])
 
 
-def _log_loss(logits: NDArray[np.float64], is_right: NDArray[np.bool_]) -> float:
-    others = np.logaddexp.reduce(logits[:, 1:], axis=1)
-    everything = np.logaddexp(logits[:, 0], others)
-    return float((everything - np.where(is_right, logits[:, 0], others)).mean())
+def _log_losses(logits: NDArray[np.float64], is_right: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The mean log loss with each of the biases."""
+    odds = logits[:, 0] - np.logaddexp.reduce(logits[:, 1:], axis=1) + _BIASES[:, None]  # [bias, question] logarithms
+    return np.logaddexp(0, np.where(is_right, -odds, odds)).mean(axis=1)
 
 
 def _is_right(example: Example, found: Candidates) -> bool:

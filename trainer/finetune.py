@@ -163,16 +163,16 @@ class DataArguments:
     hold_back: float = field(
         default=0.05,
         metadata={
-            "help": "share of the training contexts that is not trained on: temperature and no-answer threshold are "
-            f"fitted on it, also where there is a --dev (unless it has fewer than {FEWEST_QUESTIONS} questions with an "
-            "answer, too few to fit on: then it is trained on); without --dev it is measured on too"
+            "help": "share of the training contexts that is not trained on: temperature, bias and no-answer threshold "
+            f"are fitted on it, also where there is a --dev (unless it has fewer than {FEWEST_QUESTIONS} questions "
+            "with an answer, too few to fit on: then it is trained on); without --dev it is measured on too"
         },
     )
     calibrate_on: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "files to fit temperature and no-answer threshold on, that neither this training nor the base has "
-            "learned from (default: what --hold_back keeps)"
+            "help": "files to fit temperature, bias and no-answer threshold on, that neither this training nor the "
+            "base has learned from (default: what --hold_back keeps)"
         },
     )
     min_f1: float | None = field(

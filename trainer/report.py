@@ -40,8 +40,8 @@ that share {stride}: it was trained that way, and reads longer ones less well.
 
 EM and F1 in per cent, on characters, as CMRC 2018 counts them. *kept*: questions with an answer that got one;
 *refused*: questions without one that got none; both at the no-answer threshold of {threshold:.3f}. *auroc*: how well
-the no-answer score tells the two apart. *ece*: how far scores, at temperature {temperature:.3f}, are from the share of
-exact matches. *aurc*: area under risk against coverage, less is better.
+the no-answer score tells the two apart. *ece*: how far scores, with temperature {temperature:.3f} and bias {bias:.2f},
+are from the share of exact matches. *aurc*: area under risk against coverage, less is better.
 {calibrated}{plots}
 ## Data
 
@@ -101,6 +101,7 @@ class ModelCard:
             ),
             threshold=manifest.calibration.no_answer_threshold,
             temperature=manifest.calibration.temperature,
+            bias=manifest.calibration.bias,
             calibrated=f"\n{self.calibrated[0].upper()}{self.calibrated[1:]}.\n" if self.calibrated else "",
             plots="".join(f"\n![{_CAPTIONS[name]}]({name})\n" for name in self.plots),
             data=_table(

@@ -1,6 +1,7 @@
 """An answer is a piece of the text as given, whatever the text; the best is the best over all windows."""
 
 import logging
+import math
 import shutil
 import threading
 from itertools import accumulate, pairwise
@@ -151,6 +152,8 @@ def test_what_was_found_once_can_be_read_with_any_calibration(any_model: Path) -
     hot, cold = (found[0].reading(Calibration(temperature=one)).answers[0] for one in (10.0, 0.5))
     assert (hot.start, hot.end) == (cold.start, cold.end), "a temperature changes probabilities, not their order"
     assert hot.score < cold.score
+    plain, raised = (found[0].reading(Calibration(bias=one)).answers[0].score for one in (0.0, 1.5))
+    assert raised / (1 - raised) == pytest.approx(plain / (1 - plain) * math.exp(1.5))
 
 
 @pytest.mark.parametrize(("threshold", "is_answerable"), [(0.0, False), (1.0, True)])

@@ -1,4 +1,4 @@
-"""Calibration is fitted on what was held back: known temperatures are found again, the threshold keeps its promise."""
+"""Calibration is fitted on what was held back: known scales are found again, the threshold keeps its promise."""
 
 import itertools
 import random
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from qa_engine import Ask
 from qa_engine.checkpoints import Calibration
 from qa_engine.reader import Candidates
-from trainer.calibrate import FEWEST_QUESTIONS, KEPT_SHARE, fit, fit_temperature, fit_threshold, off_topic
+from trainer.calibrate import FEWEST_QUESTIONS, KEPT_SHARE, fit, fit_scale, fit_threshold, off_topic
 from trainer.squad import Example
 
 CONTEXT = "王羲之和谢安写了很多字。"
@@ -28,26 +28,30 @@ def candidates(spans: list[tuple[int, int]], scores: list[float], null_score: fl
     )
 
 
-def drawn(count: int, temperature: float, seed: int = 0) -> tuple[list[Example], list[Candidates]]:
-    """Questions whose best span is right as often as its probability at this temperature says."""
+def drawn(count: int, temperature: float, bias: float = 0.0, seed: int = 0) -> tuple[list[Example], list[Candidates]]:
+    """Questions whose best span is right as often as its probability with this temperature and bias says."""
     draw = random.Random(seed)
     examples, found = [], []
     for _ in range(count):
         scores = sorted((draw.gauss(0, 3) for _ in range(4)), reverse=True)
         spans = [RIGHT, (7, 8), (8, 9), (9, 10)]
         one = candidates(spans, scores, draw.gauss(-2, 2))
-        is_right = draw.random() < one.reading(Calibration(temperature=temperature)).answers[0].score
+        calibration = Calibration(temperature=temperature, bias=bias)
+        is_right = draw.random() < one.reading(calibration).answers[0].score
         examples.append(example("王羲之" if is_right else "谢安"))
         found.append(one)
     return examples, found
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_the_temperature_that_scores_were_made_with_is_found_again(temperature: float) -> None:
-    assert fit_temperature(*drawn(4000, temperature)) == pytest.approx(temperature, rel=0.15)
+@pytest.mark.parametrize(("temperature", "bias"), [(0.5, 0.0), (1.0, 0.7), (3.0, -0.7)])
+def test_the_temperature_and_bias_that_answers_were_drawn_with_are_found_again(temperature: float, bias: float) -> None:
+    found = fit_scale(*drawn(6000, temperature, bias))
+    assert found is not None
+    assert found[0] == pytest.approx(temperature, rel=0.15)
+    assert found[1] == pytest.approx(bias, abs=0.15)
 
 
-def test_a_fitted_temperature_makes_probabilities_mean_what_they_say() -> None:
+def test_a_fitted_scale_makes_probabilities_mean_what_they_say() -> None:
     fitted = fit(*drawn(3000, 3.0), [], Calibration())
     assert fitted.ece is not None
     before, after = fitted.ece
@@ -56,9 +60,9 @@ def test_a_fitted_temperature_makes_probabilities_mean_what_they_say() -> None:
 
 
 @pytest.mark.parametrize("answer", ["王羲之", "谢安"])
-def test_no_temperature_is_fitted_where_all_are_right_or_all_wrong(answer: str) -> None:
+def test_no_scale_is_fitted_where_all_are_right_or_all_wrong(answer: str) -> None:
     _, found = drawn(200, 1.0)
-    assert fit_temperature([example(answer)] * 200, found) is None
+    assert fit_scale([example(answer)] * 200, found) is None
 
 
 score = st.floats(0, 1).map(lambda number: round(number, 9))  # between two of them there is a number
@@ -111,7 +115,7 @@ def test_too_few_held_back_questions_change_nothing() -> None:
     examples, found = drawn(FEWEST_QUESTIONS - 1, 3.0)
     fitted = fit(examples, found, sure(200, 3), base)
     assert fitted.calibration == base
-    assert not fitted.is_temperature_fitted
+    assert not fitted.is_scale_fitted
     assert "not calibrated" in str(fitted)
     assert "--hold_back" in str(fitted)
     assert fit([], [], [], base).calibration == base
@@ -120,7 +124,7 @@ def test_too_few_held_back_questions_change_nothing() -> None:
 def test_without_unanswerable_questions_the_threshold_stays_the_bases() -> None:
     examples, found = drawn(200, 3.0)
     fitted = fit(examples, found, [], Calibration(no_answer_threshold=0.3))
-    assert fitted.is_temperature_fitted
+    assert fitted.is_scale_fitted
     assert fitted.calibration.no_answer_threshold == 0.3
 
 
@@ -128,7 +132,7 @@ def test_an_empty_context_is_an_unanswerable_question_and_breaks_nothing() -> No
     examples, found = drawn(200, 2.0)
     empty = candidates([], [], 0.0)
     with_empty = fit([*examples, example()], [*found, empty], [empty] * 100, Calibration())
-    assert with_empty.calibration.temperature == fit_temperature(examples, found)
+    assert (with_empty.calibration.temperature, with_empty.calibration.bias) == fit_scale(examples, found)
     assert with_empty.refused == 100
 
 
