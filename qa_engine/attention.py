@@ -38,15 +38,17 @@ def window_by_window(
 
     Padding stands at the end. Its outputs are zeros.
     """
-    windows, _, tokens, width = query.shape
+    windows, heads, tokens, width = query.shape
     lengths = [tokens] * windows if attention_mask is None else attention_mask.sum(1).tolist()
-    unused = query.new_empty(())
+    query = query * (scaling or width**-0.5)
+    # Large pieces of memory are costly to get, so in reading all windows share one; learning needs what was computed.
+    shared = None if torch.is_grad_enabled() else query.new_empty(heads * tokens * tokens)
     outputs = []
     for queries, keys, values, length in zip(query, key, value, lengths, strict=True):
-        keys = keys[:, :length].transpose(1, 2)
-        scores = torch.baddbmm(unused, queries[:, :length], keys, beta=0, alpha=scaling or width**-0.5)
+        place = None if shared is None else shared[: heads * length * length].view(heads, length, length)
+        scores = torch.bmm(queries[:, :length], keys[:, :length].transpose(1, 2), out=place)
         with torch.autocast(scores.device.type, enabled=False):  # it would turn all scores into float32 and back
-            shares = drop(scores.softmax(-1), dropout, module.training)
+            shares = drop(torch.softmax(scores, -1, out=place), dropout, module.training)
         found = torch.bmm(shares, values[:, :length]).transpose(0, 1)
         outputs.append(pad(found, (0, 0, 0, 0, 0, tokens - length)))
     return torch.stack(outputs), None
