@@ -326,6 +326,15 @@ def test_questions_of_the_sample_keep_what_the_base_knows(
     assert questions_learned(caplog) == 128 + 32
 
 
+def test_what_is_replayed_can_come_from_other_files(
+    start: Start, on_data: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    training = start(*on_data, *FAST, "--max_steps", "1", "--replay", "0.5", "--replay_from", SAMPLE_DEV)
+    assert [source.name for source in training.manifest.data] == ["train.json", "dev.json"]
+    assert questions_learned(caplog) == 128 + 64
+
+
 def test_silence_is_learned_from_pairs_of_the_training_data(
     start: Start, data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -405,6 +414,18 @@ def test_temperature_and_threshold_are_fitted_on_held_back_data_and_not_on_dev(
     kept = [one.best is not None for one, asked in zip(readings, held_back, strict=True) if not asked.is_impossible]
     assert sum(kept) / len(kept) >= 0.93, "95 % before the weights were rounded"
     assert "Calibrated on " in (training.checkpoint / "README.md").read_text(encoding="utf-8")
+
+
+def test_files_to_calibrate_on_are_fitted_on_and_nothing_is_held_back(
+    trained: Training, start: Start, half_unanswerable: Path, on_data: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    flags = ["--base", str(trained.checkpoint), *on_data, *FAST, "--max_steps", "1", "--hold_back", "0.6"]
+    with caplog.at_level(logging.INFO):
+        training = start(*flags, "--calibrate_on", str(half_unanswerable))
+    assert questions_learned(caplog) == 128
+    assert training.manifest.calibration != Calibration()
+    count = len(load(str(half_unanswerable)).examples)
+    assert f"Calibrated on {count} held-back questions" in (training.checkpoint / "README.md").read_text("utf-8")
 
 
 def test_few_questions_are_all_trained_on_and_the_bases_calibration_stays(
