@@ -2,7 +2,7 @@
 
 The domain is made up: the log of a tea mountain, with words for everyday things that no reader has met (tea/). A bot's
 store gets 30 questions and what its users say of the answers; `python -m bot export` writes them, `python -m trainer`
-trains on top of the bundled checkpoint, mixed with its own sample so that nothing else is forgotten; a running engine
+trains on top of the bundled checkpoint, mixed with the sample so that nothing else is forgotten; a running engine
 takes the result up. Figures come out for the corrected questions, for others of the same domain that were never
 corrected, and for a file of your own (--guard), before and after. Flags that are not this program's go to the trainer.
 """
@@ -28,6 +28,10 @@ from trainer.evaluate import Evaluation, asks_of, evaluate
 from trainer.squad import Example, load
 
 TEA = Path(__file__).parent / "tea"
+SAMPLE = Path(__file__).parents[1] / "trainer" / "sample"
+REPLAYED = [
+    str(SAMPLE / f"{name}.json") for name in ("train", "everyday", "encyclopaedia", "encyclopaedia-traditional")
+]
 CHAT = Chat(1, "private")
 USER = Author(1, "demo")
 TRAINING = {
@@ -92,7 +96,8 @@ async def learn(here: Round, trainer_flags: Sequence[str]) -> int:
     run("bot", "export", "-o", str(here.corrections), DATABASE_URL=here.database_url)
     async with Engine(reader) as engine:
         places = ["--checkpoint_dir", str(here.checkpoints), "--output_dir", str(here.folder / "training")]
-        data = ["--train", str(here.corrections), "--replay", "10", "--dev", str(here.corrections)]
+        data = ["--train", str(here.corrections), "--dev", str(here.corrections)]
+        data += ["--replay", "10", "--replay_from", *REPLAYED]
         defaults = [word for flag, value in TRAINING.items() if flag not in trainer_flags for word in (flag, value)]
         await asyncio.to_thread(run, "trainer", "--base", str(here.base), *data, *places, *defaults, *trainer_flags)
         change = await CheckpointWatcher(engine, here.checkpoints).look()
