@@ -128,7 +128,8 @@ def fit_scale(examples: Sequence[Example], found: Sequence[Candidates]) -> tuple
 def _log_losses(logits: NDArray[np.float64], is_right: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The mean log loss with each of the biases."""
     odds = logits[:, 0] - np.logaddexp.reduce(logits[:, 1:], axis=1) + _BIASES[:, None]  # [bias, question] logarithms
-    return np.logaddexp(0, np.where(is_right, -odds, odds)).mean(axis=1)
+    losses: NDArray[np.float64] = np.logaddexp(0, np.where(is_right, -odds, odds)).mean(axis=1)
+    return losses
 
 
 def _is_right(example: Example, found: Candidates) -> bool:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.learning import REPLAYED
 from qa_engine.checkpoints import candidates, read_manifest, verify
 from tests.system.bot_process import ROOT
 from trainer.squad import load
@@ -37,7 +38,7 @@ def test_corrections_are_exported_trained_on_and_taken_up(wordpiece_model: Path,
     manifest = read_manifest(checkpoint)
     assert manifest
     verify(checkpoint, manifest)
-    assert [source.name for source in manifest.data] == ["corrections.json", "train.json"]
+    assert [source.name for source in manifest.data] == ["corrections.json", *map(os.path.basename, REPLAYED)]
     assert f"{checkpoint.name} answers from now on" in ended.stdout
     figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     assert [(name, both["before"]["questions"]) for name, both in figures.items()] == [
