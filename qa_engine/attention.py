@@ -4,6 +4,7 @@ For heads as narrow as a small BERT's (32 wide), torch's fused attention takes a
 Registered with transformers by name; `fastest` says for which models it is, in reading and in training.
 """
 
+import threading
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from transformers.masking_utils import AttentionMaskInterface, flash_attention_m
 WINDOW_BY_WINDOW = "window_by_window"
 _PLAIN_ENCODERS = {"bert", "camembert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta"}
 """Every token attends to every other of its window: no causal, sliding or shared heads, no bias for positions."""
+_kept = threading.local()
 
 
 def fastest(config: PretrainedConfig, *, on_cpu: bool) -> str | None:
@@ -41,8 +43,7 @@ def window_by_window(
     windows, heads, tokens, width = query.shape
     lengths = [tokens] * windows if attention_mask is None else attention_mask.sum(1).tolist()
     query = query * (scaling or width**-0.5)
-    # Large pieces of memory are costly to get, so in reading all windows share one; learning needs what was computed.
-    shared = None if torch.is_grad_enabled() else query.new_empty(heads * tokens * tokens)
+    shared = None if torch.is_grad_enabled() else _scratch(heads * tokens * tokens, query.dtype)
     outputs = []
     for queries, keys, values, length in zip(query, key, value, lengths, strict=True):
         place = None if shared is None else shared[: heads * length * length].view(heads, length, length)
@@ -52,6 +53,15 @@ def window_by_window(
         found = torch.bmm(shares, values[:, :length]).transpose(0, 1)
         outputs.append(pad(found, (0, 0, 0, 0, 0, tokens - length)))
     return torch.stack(outputs), None
+
+
+def _scratch(size: int, dtype: torch.dtype) -> Tensor:
+    """Memory of this thread for `size` numbers, whatever they were: a new piece would cost more than what it is for."""
+    kept: Tensor | None = getattr(_kept, "numbers", None)
+    if kept is None or kept.numel() < size or kept.dtype != dtype:
+        with torch.inference_mode(False):  # what is made in that mode could not be written to outside
+            kept = _kept.numbers = torch.empty(size, dtype=dtype)
+    return kept[:size]
 
 
 AttentionInterface.register(WINDOW_BY_WINDOW, window_by_window)

@@ -41,6 +41,20 @@ def test_it_is_scaled_dot_product_attention(lengths: list[int] | None) -> None:
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_in_reading_windows_share_memory_and_nothing_else(mode: type[torch.no_grad]) -> None:
+    torch.manual_seed(0)
+    parts = [torch.randn(SHAPE) for _ in range(3)]
+    is_token = torch.arange(SHAPE[2]) < torch.tensor([11, 5, 8])[:, None]
+    learned, _ = window_by_window(torch.nn.Identity(), *parts, is_token)
+    for dtype, apart in ((torch.float32, 1e-6), (torch.bfloat16, 0.03)):
+        with mode():
+            read, _ = window_by_window(torch.nn.Identity(), *(part.to(dtype) for part in parts), is_token)
+        torch.testing.assert_close(
+            read.float(), learned, **({} if dtype == torch.float32 else {"rtol": 0, "atol": 0.03})
+        )
+
+
 def test_dropout_takes_part_in_training_only() -> None:
     module = torch.nn.Identity()
     parts = [torch.randn(SHAPE) for _ in range(3)]
