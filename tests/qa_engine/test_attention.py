@@ -50,9 +50,7 @@ def test_in_reading_windows_share_memory_and_nothing_else(mode: type[torch.no_gr
     for dtype, apart in ((torch.float32, 1e-6), (torch.bfloat16, 0.03)):
         with mode():
             read, _ = window_by_window(torch.nn.Identity(), *(part.to(dtype) for part in parts), is_token)
-        torch.testing.assert_close(
-            read.float(), learned, **({} if dtype == torch.float32 else {"rtol": 0, "atol": 0.03})
-        )
+        torch.testing.assert_close(read.float(), learned, rtol=0, atol=apart)
 
 
 def test_dropout_takes_part_in_training_only() -> None:
