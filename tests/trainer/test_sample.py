@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "trainer" / "sample"
 SPLITS = ("train", "dev")
-LEARNED = ("everyday", "everyday-2", "encyclopaedia", "encyclopaedia-traditional")
+LEARNED = ("everyday", "everyday-2", "encyclopaedia", "encyclopaedia-traditional", "about")
 CALIBRATION = "calibration"
 FILES = (*SPLITS, *LEARNED, CALIBRATION)
 
