@@ -14,7 +14,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "trainer" / "sample"
 SPLITS = ("train", "dev")
-LEARNED = ("everyday", "everyday-2", "encyclopaedia", "encyclopaedia-traditional", "about")
+LEARNED = (
+    "everyday",
+    "everyday-2",
+    "encyclopaedia",
+    "encyclopaedia-2",
+    "encyclopaedia-traditional",
+    "encyclopaedia-traditional-2",
+    "about",
+)
 CALIBRATION = "calibration"
 FILES = (*SPLITS, *LEARNED, CALIBRATION)
 
