@@ -19,8 +19,10 @@ LEARNED = (
     "everyday-2",
     "encyclopaedia",
     "encyclopaedia-2",
+    "encyclopaedia-3",
     "encyclopaedia-traditional",
     "encyclopaedia-traditional-2",
+    "encyclopaedia-traditional-3",
     "about",
 )
 CALIBRATION = "calibration"
