@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "trainer" / "sample"
 SPLITS = ("train", "dev")
-LEARNED = (
+TO_LEARN = (
     "everyday",
     "everyday-2",
     "encyclopaedia",
@@ -26,7 +26,7 @@ LEARNED = (
     "about",
 )
 CALIBRATION = "calibration"
-FILES = (*SPLITS, *LEARNED, CALIBRATION)
+FILES = (*SPLITS, *TO_LEARN, CALIBRATION)
 
 MAX_ANSWER_CHARACTERS = 40
 SHARED_RUN_CHARACTERS = 12
@@ -179,7 +179,7 @@ def test_simplified_and_traditional_latin_and_emoji_are_all_there() -> None:
 def test_nothing_of_the_demo_is_in_the_data() -> None:
     demo_runs = runs((ROOT / "bot" / "demo.txt").read_text(encoding="utf-8"))
     assert demo_runs
-    others = [paragraph.context for name in (*LEARNED, CALIBRATION) for paragraph in paragraphs(name)]
+    others = [paragraph.context for name in (*TO_LEARN, CALIBRATION) for paragraph in paragraphs(name)]
     assert [text for text in [*everything_written(), *others] if runs(text) & demo_runs] == []
 
 
@@ -188,7 +188,7 @@ def test_texts_to_measure_and_to_calibrate_on_are_not_among_those_to_learn_from(
     measured = [paragraph["context"] for article in document["data"] for paragraph in article["paragraphs"]]
     assert len(measured) == 20
     apart = [*measured, *(paragraph.context for name in ("dev", CALIBRATION) for paragraph in paragraphs(name))]
-    learned = [paragraph.context for name in ("train", *LEARNED) for paragraph in paragraphs(name)]
+    learned = [paragraph.context for name in ("train", *TO_LEARN) for paragraph in paragraphs(name)]
     learned_runs = {run for context in learned for run in runs(context, PHRASE_CHARACTERS)}
     assert [context for context in apart if runs(context, PHRASE_CHARACTERS) & learned_runs] == []
 
