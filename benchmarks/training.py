@@ -51,7 +51,7 @@ from transformers import (
 from qa_engine import Reader
 from qa_engine.checkpoints import WindowSettings, read_manifest, sha256_of
 from qa_engine.errors import DataError, DuwenError
-from qa_engine.reader import BUNDLED, choose_device, cpu_computes_bfloat16
+from qa_engine.reader import BUNDLED, choose_device, cpu_is_faster_in_bfloat16
 from trainer.evaluate import asks_of, evaluate
 from trainer.finetune import SAMPLE_DEV, SAMPLE_TRAIN, DataArguments, FinetuneArguments, SpanTrainer, finetune
 from trainer.runs import keep_freed_memory, show_figures
@@ -452,7 +452,11 @@ def main(arguments: Sequence[str]) -> int:
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     """Train every recipe in every round; returns the report."""
     device = choose_device("auto")
-    able = cpu_computes_bfloat16() if device.type == "cpu" else device.type == "cuda" and torch.cuda.is_bf16_supported()
+    able = (
+        cpu_is_faster_in_bfloat16()
+        if device.type == "cpu"
+        else device.type == "cuda" and torch.cuda.is_bf16_supported()
+    )
     recipes = [Recipe("ours", able, ours), Recipe("run_qa", False, run_qa), Recipe("plain loop", False, plain_loop)]
     if able:
         recipes.insert(2, Recipe("run_qa", True, run_qa))

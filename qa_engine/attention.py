@@ -15,14 +15,14 @@ from transformers import AttentionInterface, PretrainedConfig
 from transformers.masking_utils import AttentionMaskInterface, flash_attention_mask
 
 WINDOW_BY_WINDOW = "window_by_window"
-_PLAIN_ENCODERS = {"bert", "camembert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta"}
+PLAIN_ENCODERS = {"bert", "camembert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta"}
 """Every token attends to every other of its window: no causal, sliding or shared heads, no bias for positions."""
 _kept = threading.local()
 
 
 def fastest(config: PretrainedConfig, *, on_cpu: bool) -> str | None:
     """The `attn_implementation` to load such a model with; None leaves it to transformers."""
-    is_plain = config.model_type in _PLAIN_ENCODERS and not getattr(config, "is_decoder", False)
+    is_plain = config.model_type in PLAIN_ENCODERS and not getattr(config, "is_decoder", False)
     return WINDOW_BY_WINDOW if on_cpu and is_plain else None
 
 

@@ -42,7 +42,7 @@ from qa_engine import Reader, Reading
 from qa_engine.attention import fastest
 from qa_engine.checkpoints import Calibration, DataSource, Manifest, WindowSettings, publish, read_manifest
 from qa_engine.errors import CheckpointBroken, DataError, DuwenError
-from qa_engine.reader import BUNDLED, Candidates, cpu_computes_bfloat16
+from qa_engine.reader import BUNDLED, Candidates, cpu_is_faster_in_bfloat16
 from qa_engine.windows import WindowMaker, WindowSizes
 from trainer.augment import Augmentation, rewritten, thinned, unanswerable
 from trainer.calibrate import FEWEST_QUESTIONS, MOST_PAIRS, Fit, fit, off_topic
@@ -253,7 +253,7 @@ class FinetuneArguments(TrainingArguments):
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         if self.bf16 is None:
             on_gpu = torch.cuda.is_available() and not self.use_cpu
-            able = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else cpu_computes_bfloat16()
+            able = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else cpu_is_faster_in_bfloat16()
             self.bf16 = able and not self.fp16
             self.fp16 = self.fp16 or (on_gpu and not able)
         super().__post_init__()  # type: ignore[no-untyped-call]

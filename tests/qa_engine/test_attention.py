@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoConfig, AutoModelForQuestionAnswering
 
-from qa_engine.attention import _PLAIN_ENCODERS, WINDOW_BY_WINDOW, fastest, window_by_window
+from qa_engine.attention import PLAIN_ENCODERS, WINDOW_BY_WINDOW, fastest, window_by_window
 
 SHAPE = (3, 4, 11, 8)  # [window, head, token, width]
 SMALL = {
@@ -63,7 +63,7 @@ def test_dropout_takes_part_in_training_only() -> None:
     assert not torch.allclose(learned, without)
 
 
-@pytest.mark.parametrize("model_type", sorted(_PLAIN_ENCODERS))
+@pytest.mark.parametrize("model_type", sorted(PLAIN_ENCODERS))
 def test_every_model_that_it_is_for_answers_as_with_torchs_own(model_type: str) -> None:
     config = AutoConfig.for_model(model_type, **SMALL)
     assert fastest(config, on_cpu=True) == WINDOW_BY_WINDOW

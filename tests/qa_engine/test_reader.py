@@ -4,6 +4,7 @@ import logging
 import math
 import shutil
 import threading
+from collections.abc import Iterator
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from qa_engine.reader import (
     Ask,
     Reader,
     Reading,
+    _product_seconds,
     choose_device,
     choose_dtype,
+    cpu_is_faster_in_bfloat16,
     trimmed,
 )
 from qa_engine.windows import WindowSizes
@@ -298,12 +301,45 @@ def test_a_device_that_is_not_here_is_refused_by_name(device: str) -> None:
         choose_device(device)
 
 
-@pytest.mark.parametrize(("computes_bfloat16", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_auto_takes_bfloat16_on_a_cpu_that_computes_in_it(
-    monkeypatch: pytest.MonkeyPatch, computes_bfloat16: bool, expected: torch.dtype
+@pytest.fixture
+def _nothing_measured_yet() -> Iterator[None]:
+    cpu_is_faster_in_bfloat16.cache_clear()
+    yield
+    cpu_is_faster_in_bfloat16.cache_clear()
+
+
+@pytest.mark.usefixtures("_nothing_measured_yet")
+@pytest.mark.parametrize(
+    ("has_amx", "seconds", "expected"),
+    [
+        (True, (0.004, 0.001), torch.bfloat16),
+        (True, (0.002, 0.004), torch.float32),  # it has the instructions, and is slow with them
+        (True, (0.0021, 0.002), torch.float32),
+        (False, (0.004, 0.001), torch.float32),  # slow in all, and not to be measured
+    ],
+)
+def test_auto_takes_bfloat16_on_a_cpu_that_is_faster_in_it(
+    monkeypatch: pytest.MonkeyPatch, has_amx: bool, seconds: tuple[float, float], expected: torch.dtype
 ) -> None:
-    monkeypatch.setattr("qa_engine.reader.cpu_computes_bfloat16", lambda: computes_bfloat16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr("qa_engine.reader._product_seconds", lambda: seconds)
     assert choose_dtype("auto", CPU) == expected
+
+
+@pytest.mark.usefixtures("_nothing_measured_yet")
+def test_what_a_cpu_is_faster_in_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+
+    def product_seconds() -> tuple[float, float]:
+        measured.append(_product_seconds())
+        return 2.0, 1.0
+
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    monkeypatch.setattr("qa_engine.reader._product_seconds", product_seconds)
+    assert [choose_dtype("auto", CPU) for _ in range(3)] == [torch.bfloat16] * 3
+    assert len(measured) == 1
+    assert all(0 < seconds < 10 for seconds in measured[0])
 
 
 @pytest.mark.parametrize(("computes_bfloat16", "expected"), [(True, torch.bfloat16), (False, torch.float16)])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.system.bot_api_server import BotApiServer
 from tests.system.bot_process import BotProcess, started
-from tests.system.test_telegram import private_chat, telegram
+from tests.system.people import private_chat, telegram
 
 EXAMPLES = 60
 
@@ -41,12 +41,6 @@ PIECES = st.one_of(
     st.characters(categories=["Cs", "Co", "Cn", "Cc", "Cf", "So", "Mn"]),
 )
 TEXTS = st.lists(PIECES, max_size=12).map("".join)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[BotApiServer]:
-    with BotApiServer().running() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

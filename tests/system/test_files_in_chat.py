@@ -15,19 +15,13 @@ from bot.texts import CHINESE, texts_in
 from tests.made_files import TEXT, encrypted_pdf, pdf, scanned_pdf, two_hundred_files, word
 from tests.system.bot_api_server import BOT, BotApiServer, Call, is_sent
 from tests.system.bot_process import BotProcess, started
-from tests.system.test_telegram import ANSWER, PARAGRAPH, TEAM, Person, in_group, private_chat, telegram
+from tests.system.people import ANSWER, PARAGRAPH, TEAM, Person, in_group, private_chat, telegram
 
 ZH = texts_in(CHINESE)
 HEIGHT = "他身高多少？"
 MAX_GROWTH_BYTES = 400_000_000
 LIMITS = {"FILE_SECONDS": "6", "MAX_FILE_PAGES": "600"}
 FLOOD = 300
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[BotApiServer]:
-    with BotApiServer().running() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -10,17 +10,11 @@ import pytest
 
 from tests.system.bot_api_server import BOT, BotApiServer, Call, Fault, is_sent, plain_text
 from tests.system.bot_process import BotProcess, started
-from tests.system.test_telegram import ANSWER, PARAGRAPH, TEAM, Person, in_group, is_to, private_chat, telegram
+from tests.system.people import ANSWER, PARAGRAPH, TEAM, Person, in_group, is_to, private_chat, telegram
 
 ADMIN_ID = 777
 NAME = f"@{BOT['username']}"
 ids = count(700_000)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[BotApiServer]:
-    with BotApiServer().running() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

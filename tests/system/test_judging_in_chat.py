@@ -10,7 +10,7 @@ import pytest
 
 from tests.system.bot_api_server import BotApiServer, Call, is_sent, plain_text
 from tests.system.bot_process import run, started
-from tests.system.test_telegram import Person, in_group, private_chat, telegram
+from tests.system.people import Person, in_group, private_chat, telegram
 
 TEXT = (
     "詹姆斯身高203厘米，司职前锋，体重１１３公斤。他出生于俄亥俄州阿克伦市。\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.system.bot_api_server import BotApiServer
 from tests.system.bot_process import ROOT, started
-from tests.system.test_telegram import private_chat, telegram
+from tests.system.people import private_chat, telegram
 
 POLL_SECONDS = 2
 TAKEN_UP_WITHIN_SECONDS = 30

@@ -6,61 +6,21 @@ import shutil
 import signal
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.system.bot_api_server import BOT, TOKEN, BotApiServer, Call, Fault, is_sent
+from tests.system.bot_api_server import BOT, TOKEN, BotApiServer, Fault, is_sent
 from tests.system.bot_process import ROOT, BotProcess, started
+from tests.system.people import ANSWER, PARAGRAPH, TEAM, Person, in_group, is_to, private_chat, telegram
 
 ADMIN_ID = 777
 SECRET = TOKEN.partition(":")[2]
-PARAGRAPH = (
-    "勒布朗·詹姆斯是一位美国职业篮球运动员，现效力于洛杉矶湖人队。他身高203厘米，体重113公斤，"
-    "司职小前锋/大前锋。詹姆斯出生于俄亥俄州阿克伦市。"
-)
-TEAM = "詹姆斯在哪个球队？"
-# Which words the model picks is no matter here; tests/system/test_console.py has the right answers.
-ANSWER = re.compile(r"(.+)\n\n.*\1.*\n第 \d+ [段页] · 置信度：[高低中等]+（[<>]?\d+%）", re.DOTALL)
 ANSWER_HTML = re.compile(
     r"<b>(.+)</b>\n\n<blockquote>(.*)<b><u>\1</u></b>(.*)</blockquote>\n"
     r"第 1 段 · 置信度：[高低中等]+（(?:&[lg]t;)?\d+%）",
     re.DOTALL,
 )
-ids = count(5000)
-
-
-@dataclass(frozen=True)
-class Person:
-    """Someone who writes to the bot: in a private chat, or in the group `chat`."""
-
-    server: BotApiServer
-    user: dict[str, Any]
-    chat: dict[str, Any]
-
-    def says(self, text: str, kind: str = "message", **more: Any) -> int:
-        """Send a message and return its id."""
-        return self.sends(kind, text=text, **more)
-
-    def sends(self, kind: str = "message", **more: Any) -> int:
-        return self.server.send(kind, **{"from": self.user, "chat": self.chat, **more})
-
-    def asks(self, text: str, **more: Any) -> str:
-        """Send a message and return the text of the reply."""
-        return self.server.reply_to(self.says(text, **more)).text
-
-    def message(self, **content: Any) -> dict[str, Any]:
-        """A message of this chat that another one can reply to."""
-        return {"message_id": next(ids), "date": 0, "from": self.user, "chat": self.chat, **content}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[BotApiServer]:
-    with BotApiServer().running() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -84,20 +44,6 @@ def bob(server: BotApiServer, bot: BotProcess) -> Person:
     return private_chat(server, "en-GB")
 
 
-def telegram(server: BotApiServer) -> dict[str, str]:
-    return {"TELEGRAM_BOT_TOKEN": TOKEN, "TELEGRAM_API_URL": server.url}
-
-
-def private_chat(server: BotApiServer, language_code: str | None, user_id: int | None = None) -> Person:
-    user_id = next(ids) if user_id is None else user_id
-    user = {"id": user_id, "is_bot": False, "first_name": "Li <b>& Co", "language_code": language_code}
-    return Person(server, user, {"id": user_id, "type": "private", "first_name": "Li"})
-
-
-def in_group(person: Person) -> Person:
-    return Person(person.server, person.user, {"id": -next(ids), "type": "supergroup", "title": "组 <1>"})
-
-
 class TestAsking:
     def test_an_answer_is_bold_with_its_confidence_and_the_sentence_it_stands_in(self, alice: Person) -> None:
         assert "段落已设置" in alice.asks(f"/context {PARAGRAPH}")
@@ -114,8 +60,7 @@ class TestAsking:
         assert told.text.startswith("本聊天还没有设置段落")
         assert told.message_id is not None
         data = told.parameters["reply_markup"]["inline_keyboard"][0][0]["callback_data"]
-        mine = {"message_id": pasted, "date": 1, "chat": alice.chat, "from": alice.user, "text": PARAGRAPH}
-        alice.server.tap(alice.user, told.message_id, data, alice.chat, text="?", reply_to_message=mine)
+        alice.taps(told.message_id, data, pasted, PARAGRAPH)
         assert ANSWER.match(alice.asks(TEAM))
         assert "段落已设置" in alice.server.messages[told.message_id]["text"]
 
@@ -128,10 +73,7 @@ class TestAsking:
         assert told.text.startswith("段落中无法找到答案") and "新的文字" in told.text
         assert told.message_id is not None
         (take,) = told.parameters["reply_markup"]["inline_keyboard"][-1]
-        mine = {"message_id": pasted, "date": 1, "chat": alice.chat, "from": alice.user, "text": PARAGRAPH}
-        alice.server.tap(
-            alice.user, told.message_id, take["callback_data"], alice.chat, text="?", reply_to_message=mine
-        )
+        alice.taps(told.message_id, take["callback_data"], pasted, PARAGRAPH)
         assert ANSWER.match(alice.asks(TEAM))
 
     def test_a_question_that_the_paragraph_does_not_answer_is_not_offered_as_one(self, alice: Person) -> None:
@@ -470,10 +412,6 @@ def publish(folder: Path, name: str, spoilt: str | None = None) -> None:
     if spoilt:
         os.truncate(unnamed / spoilt, 100)
     unnamed.rename(folder / "checkpoints" / name)
-
-
-def is_to(call: Call, person: Person) -> bool:
-    return bool(call.parameters.get("chat_id") == person.chat["id"])
 
 
 def answered(status: str) -> int:
