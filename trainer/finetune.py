@@ -246,7 +246,7 @@ class FinetuneArguments(TrainingArguments):
     )
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None,
-        metadata={"help": "bfloat16 mixed precision (default: where the hardware computes in it)"},
+        metadata={"help": "bfloat16 mixed precision (default: where the hardware is faster in it)"},
     )
 
     def __post_init__(self) -> None:

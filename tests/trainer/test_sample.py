@@ -17,16 +17,21 @@ SPLITS = ("train", "dev")
 TO_LEARN = (
     "everyday",
     "everyday-2",
+    "everyday-3",
     "encyclopaedia",
     "encyclopaedia-2",
     "encyclopaedia-3",
+    "encyclopaedia-4",
+    "encyclopaedia-plain",
     "encyclopaedia-traditional",
     "encyclopaedia-traditional-2",
     "encyclopaedia-traditional-3",
+    "encyclopaedia-traditional-4",
+    "encyclopaedia-traditional-plain",
     "about",
 )
-CALIBRATION = "calibration"
-FILES = (*SPLITS, *TO_LEARN, CALIBRATION)
+TO_CALIBRATE = ("calibration", "calibration-2")
+FILES = (*SPLITS, *TO_LEARN, *TO_CALIBRATE)
 
 MAX_ANSWER_CHARACTERS = 40
 SHARED_RUN_CHARACTERS = 12
@@ -179,7 +184,7 @@ def test_simplified_and_traditional_latin_and_emoji_are_all_there() -> None:
 def test_nothing_of_the_demo_is_in_the_data() -> None:
     demo_runs = runs((ROOT / "bot" / "demo.txt").read_text(encoding="utf-8"))
     assert demo_runs
-    others = [paragraph.context for name in (*TO_LEARN, CALIBRATION) for paragraph in paragraphs(name)]
+    others = [paragraph.context for name in (*TO_LEARN, *TO_CALIBRATE) for paragraph in paragraphs(name)]
     assert [text for text in [*everything_written(), *others] if runs(text) & demo_runs] == []
 
 
@@ -187,7 +192,7 @@ def test_texts_to_measure_and_to_calibrate_on_are_not_among_those_to_learn_from(
     document = json.loads((ROOT / "benchmarks" / "everyday.json").read_text(encoding="utf-8"))
     measured = [paragraph["context"] for article in document["data"] for paragraph in article["paragraphs"]]
     assert len(measured) == 20
-    apart = [*measured, *(paragraph.context for name in ("dev", CALIBRATION) for paragraph in paragraphs(name))]
+    apart = [*measured, *(paragraph.context for name in ("dev", *TO_CALIBRATE) for paragraph in paragraphs(name))]
     learned = [paragraph.context for name in ("train", *TO_LEARN) for paragraph in paragraphs(name)]
     learned_runs = {run for context in learned for run in runs(context, PHRASE_CHARACTERS)}
     assert [context for context in apart if runs(context, PHRASE_CHARACTERS) & learned_runs] == []
