@@ -110,6 +110,8 @@ class AdaptArguments(FinetuneArguments):
     output_dir: str | None = field(default="var/adapting", metadata={"help": "where an unfinished adaptation lives"})
     learning_rate: float = 1e-4
     num_train_epochs: float = 1
+    save_strategy: str = "steps"
+    save_steps: float = 200
     load_best_model_at_end: bool = False
     metric_for_best_model: str | None = None
 

@@ -17,9 +17,6 @@ from bot.texts import N_, Texts
 SPLIT_UNITS = range(3000, MAX_MESSAGE_UNITS + 1)
 """How long a message is that a client has split from a longer text: it cuts at a line's end, where there is one."""
 
-UNBROKEN_UNITS = 4080
-"""From this length on a client has cut anywhere, and has left nothing out."""
-
 SPLIT_SECONDS = 3
 """How soon after the part before the next one comes, by the times of sending."""
 

@@ -252,7 +252,7 @@ class Store:
             return True
 
     async def clear(self, chat_id: int) -> Cleared:
-        """Delete for good all that is known of the chat: its paragraphs, questions, and itself."""
+        """Delete for good the chat's paragraphs and questions; what it has chosen in /privacy and /settings stays."""
         async with self._transaction() as session:
             await _hold(session, chat_id, datetime.now(UTC))
             questions = await _count(session, delete(QuestionRow).where(QuestionRow.chat_id == chat_id))
