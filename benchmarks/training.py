@@ -51,10 +51,11 @@ from transformers import (
 from qa_engine import Reader
 from qa_engine.checkpoints import WindowSettings, read_manifest, sha256_of
 from qa_engine.errors import DataError, DuwenError
+from qa_engine.memory import keep_freed_memory
 from qa_engine.reader import BUNDLED, choose_device, cpu_is_faster_in_bfloat16
 from trainer.evaluate import asks_of, evaluate
 from trainer.finetune import SAMPLE_DEV, SAMPLE_TRAIN, DataArguments, FinetuneArguments, SpanTrainer, finetune
-from trainer.runs import keep_freed_memory, show_figures
+from trainer.runs import show_figures
 from trainer.squad import Example, load
 
 RUN_QA_WINDOWS = WindowSettings(max_tokens=384, stride=128)

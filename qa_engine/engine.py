@@ -21,6 +21,7 @@ from typing import Self
 from cachetools import LRUCache
 
 from qa_engine.errors import DuwenError, EngineBusy, EngineClosed, EngineTimeout
+from qa_engine.memory import give_back_freed_memory
 from qa_engine.reader import Ask, Reader, Reading, WindowSpans
 from qa_engine.windows import Window
 
@@ -63,6 +64,7 @@ class Engine:
         self._has_work = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._asks: set[asyncio.Task[Reading]] = set()
+        self._tidying: set[asyncio.Task[None]] = set()
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._encode_thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._encode_long_thread = ThreadPoolExecutor(1, thread_name_prefix="encode-long")
@@ -94,8 +96,8 @@ class Engine:
                 await worker
         for ask in self._asks:
             ask.cancel()
-        if self._asks:
-            await asyncio.wait(self._asks)
+        if unfinished := self._asks | self._tidying:
+            await asyncio.wait(unfinished)
         for thread in (self._model_thread, self._encode_thread, self._encode_long_thread, self._decode_thread):
             thread.shutdown(wait=False, cancel_futures=True)
 
@@ -146,6 +148,9 @@ class Engine:
         self._answers.clear()
         self.reader_since = datetime.now(UTC)
         log.info("%s answers from now on", reader.name)
+        tidying = asyncio.create_task(_give_back_memory_after(frozenset(self._asks)))
+        self._tidying.add(tidying)
+        tidying.add_done_callback(self._tidying.discard)
 
     async def _three_steps(self, reader: Reader, ask: Ask) -> Reading:
         loop = asyncio.get_running_loop()
@@ -200,6 +205,14 @@ class Engine:
             turn.all_read.set_result(None)
         else:
             self._turns.append(turn)
+
+
+async def _give_back_memory_after(asks: frozenset[asyncio.Task[Reading]]) -> None:
+    """Once `asks`, the last to use a reader that was replaced, have ended and let go of it."""
+    if asks:
+        await asyncio.wait(asks)
+    del asks
+    await asyncio.to_thread(give_back_freed_memory)
 
 
 def _batch_tokens(reader: Reader) -> int:

@@ -16,7 +16,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from qa_engine.checkpoints import candidates
 from qa_engine.engine import Engine
 from qa_engine.errors import CheckpointError
-from qa_engine.reader import Reader
+from qa_engine.reader import BUNDLED, Reader
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def load_newest(folder: Path, *, device: str = "auto", dtype: str = "auto") -> R
 
 
 class CheckpointWatcher:
-    """Keeps an engine on the newest good checkpoint of a folder."""
+    """Keeps an engine on the newest good checkpoint of a folder; when the last one is deleted, on the bundled one."""
 
     def __init__(
         self,
@@ -72,6 +72,7 @@ class CheckpointWatcher:
         self.on_change = on_change
         self._refused: dict[Path, _Fingerprint] = {}
         self._last_seen: dict[Path, _Fingerprint] = {}
+        self._answers_from_folder = False
         self._scheduler: AsyncIOScheduler | None = None
         self._looking = asyncio.Lock()
 
@@ -113,6 +114,7 @@ class CheckpointWatcher:
     async def _look(self) -> Change | None:
         for path in await asyncio.to_thread(candidates, self.folder):
             if path.name == self.engine.reader.name:
+                self._answers_from_folder = True
                 return None
             fingerprint = await asyncio.to_thread(_fingerprint, path)
             if path in self._refused:
@@ -124,9 +126,17 @@ class CheckpointWatcher:
             if isinstance(outcome, Refused):
                 self._refused[path] = self._last_seen[path] = fingerprint
                 return outcome
-            await self.engine.swap(outcome)
-            return Loaded(outcome.name)
-        return None
+            return await self._swap(outcome, from_folder=True)
+        if not self._answers_from_folder:
+            return None
+        log.warning("%s is no longer in %s, nor another good one", self.engine.reader.name, self.folder)
+        outcome = await asyncio.to_thread(_load, BUNDLED, self.device, self.dtype)
+        return outcome if isinstance(outcome, Refused) else await self._swap(outcome, from_folder=False)
+
+    async def _swap(self, reader: Reader, *, from_folder: bool) -> Loaded:
+        await self.engine.swap(reader)
+        self._answers_from_folder = from_folder
+        return Loaded(reader.name)
 
 
 def _load(path: Path, device: str, dtype: str) -> Reader | Refused:

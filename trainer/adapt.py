@@ -39,11 +39,12 @@ from transformers.utils.logging import get_verbosity, set_verbosity, set_verbosi
 from qa_engine.attention import fastest
 from qa_engine.checkpoints import sha256_of
 from qa_engine.errors import CheckpointBroken, DataError, DuwenError
+from qa_engine.memory import keep_freed_memory
 from qa_engine.reader import BUNDLED
 from trainer.features import LikeLengths
 from trainer.finetune import FinetuneArguments
 from trainer.masking import MaskedWindows, MaskingVocabulary, TextWindow, collate_masked, text_windows
-from trainer.runs import EpochCallback, TrimMemory, keep_freed_memory, show_figures, starting_point
+from trainer.runs import EpochCallback, TrimMemory, show_figures, starting_point
 from trainer.squad import load_contexts, read_text
 from trainer.vocabulary import is_joined, joins_punctuation, single_characters
 
@@ -111,7 +112,6 @@ class AdaptArguments(FinetuneArguments):
     learning_rate: float = 1e-4
     num_train_epochs: float = 1
     save_strategy: str = "steps"
-    save_steps: float = 200
     load_best_model_at_end: bool = False
     metric_for_best_model: str | None = None
 

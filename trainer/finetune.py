@@ -42,6 +42,7 @@ from qa_engine import Reader, Reading
 from qa_engine.attention import fastest
 from qa_engine.checkpoints import Calibration, DataSource, Manifest, WindowSettings, publish, read_manifest
 from qa_engine.errors import CheckpointBroken, DataError, DuwenError
+from qa_engine.memory import keep_freed_memory
 from qa_engine.reader import BUNDLED, Candidates, cpu_is_faster_in_bfloat16
 from qa_engine.windows import WindowMaker, WindowSizes
 from trainer.augment import Augmentation, rewritten, thinned, unanswerable
@@ -52,9 +53,9 @@ from trainer.gate import Bar, NotPublished, why_not
 from trainer.report import ModelCard, training_plots
 from trainer.runs import (
     EpochCallback,
+    SaveWithinEpochs,
     TrimMemory,
     WeightAverage,
-    keep_freed_memory,
     show_figures,
     starting_point,
 )
@@ -234,6 +235,12 @@ class FinetuneArguments(TrainingArguments):
     logging_steps: float = 10
     eval_strategy: str = "epoch"
     save_strategy: str = "epoch"
+    save_steps: float = field(
+        default=200,
+        metadata={
+            "help": "steps after which a state for --resume is saved, also between those of --save_strategy epoch"
+        },
+    )
     save_total_limit: int | None = 2
     load_best_model_at_end: bool = True
     metric_for_best_model: str | None = "f1"
@@ -273,10 +280,12 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
     training = given = _to_learn(training_sets, data, args.seed)
     if data.calibrate_on:
         held_back = _all_examples(load_all(data.calibrate_on))
+        if (count := _answerable(held_back)) < FEWEST_QUESTIONS:
+            raise DataError(f"--calibrate_on: {count} questions with an answer are too few: give {FEWEST_QUESTIONS}")
     else:
         training, held_back = split_off(given, data.hold_back, args.seed)
-    if dev_sets and sum(not example.is_impossible for example in held_back) < FEWEST_QUESTIONS:
-        training, held_back = given, []
+        if dev_sets and _answerable(held_back) < FEWEST_QUESTIONS:
+            training, held_back = given, []
     if not training:
         raise DataError("nothing to train on: the only context is held back; add contexts, or set --hold_back 0")
     if not (dev_sets or held_back):
@@ -384,6 +393,7 @@ class SpanTrainer(Trainer):
         show_figures(self)
         self.add_callback(TrimMemory())
         self.add_callback(EpochCallback(self.training_windows))
+        self.add_callback(SaveWithinEpochs())
         self.average = average
         if average:
             self.add_callback(average)
@@ -460,8 +470,7 @@ class SpanTrainer(Trainer):
     def calibrate(self, held_back: Sequence[Example]) -> Fit:
         """Temperature and no-answer threshold for the model as it is now."""
         found = self.find_dev() if held_back is self.dev else self.find(held_back)
-        answerable = sum(not example.is_impossible for example in held_back)
-        pairs = off_topic(held_back, min(answerable, MOST_PAIRS), self.args.seed)
+        pairs = off_topic(held_back, min(_answerable(held_back), MOST_PAIRS), self.args.seed)
         return fit(held_back, found, self.find(pairs), self.settings.calibration)
 
     def bars(self, data: DataArguments) -> list[Bar]:
@@ -580,6 +589,10 @@ def _measured_apart(
 
 def _all_examples(data_sets: Sequence[DataSet]) -> list[Example]:
     return [example for data_set in data_sets for example in data_set.examples]
+
+
+def _answerable(examples: Sequence[Example]) -> int:
+    return sum(not example.is_impossible for example in examples)
 
 
 def _to_learn(data_sets: Sequence[DataSet], data: DataArguments, seed: int) -> list[Example]:

@@ -3,7 +3,6 @@
 Knows the `Trainer`, not what is learned: that is `finetune`'s and `adapt`'s.
 """
 
-import ctypes
 import json
 import logging
 import sys
@@ -22,12 +21,12 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_utils import SaveStrategy
 
 from qa_engine.errors import DuwenError
+from qa_engine.memory import give_back_freed_memory
 
 log = logging.getLogger(__name__)
-
-_LIBC = ctypes.CDLL(None)
 
 
 class DrawnAnew(Protocol):
@@ -53,6 +52,19 @@ class EpochCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.windows.epoch = int(state.epoch or 0)
+
+
+class SaveWithinEpochs(TrainerCallback):
+    """Where a state is saved at the end of each epoch, saves one every `save_steps` steps, too: epochs take hours.
+
+    Not at a step that ends an epoch: resumed from there, the epoch would go unmeasured.
+    """
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        is_due = state.save_steps > 0 and state.global_step % state.save_steps == 0
+        ends_epoch = control.should_training_stop or (state.epoch or 0.0).is_integer()
+        if args.save_strategy == SaveStrategy.EPOCH and is_due and not ends_epoch:
+            control.should_save = True
 
 
 class WeightAverage(TrainerCallback):
@@ -170,22 +182,11 @@ def _is_whole(training_state: Path) -> bool:
     return True
 
 
-def keep_freed_memory() -> None:
-    """Let the C library keep freed memory for the next step instead of giving it back to the system at once.
-
-    Every step asks for the same large blocks again; mapping them anew took 15 % of a step's time on a CPU.
-    """
-    if hasattr(_LIBC, "mallopt"):  # glibc; others manage memory in ways of their own
-        m_trim_threshold, m_mmap_max = -1, -4
-        _LIBC.mallopt(m_mmap_max, 0)
-        _LIBC.mallopt(m_trim_threshold, 2**31 - 1)
-
-
 class TrimMemory(TrainerCallback):
-    """Gives back what batches of differing lengths leave in pieces: a process grew by 2 GB in 20 minutes."""
+    """Gives back now and then what batches of differing lengths leave in pieces."""
 
     EVERY_STEPS = 100
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.global_step % self.EVERY_STEPS == 0 and hasattr(_LIBC, "malloc_trim"):
-            _LIBC.malloc_trim(0)
+        if state.global_step % self.EVERY_STEPS == 0:
+            give_back_freed_memory()

@@ -307,6 +307,23 @@ async def test_a_reader_that_was_replaced_is_freed(reader: GatedReader, unigram_
         assert old() is None
 
 
+async def test_its_memory_is_given_back_when_the_last_that_asked_it_have_their_answers(
+    reader: GatedReader, unigram_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr("qa_engine.engine.give_back_freed_memory", lambda: loop.call_soon_threadsafe(given_back.set))
+    async with Engine(reader) as engine:
+        (old_ask,) = await waiting(engine, "being read")
+        await reader.begins()
+        await engine.swap(Reader.load(unigram_model, device="cpu", dtype="float32"))
+        await engine.ask("他？", "")  # nothing to read: answered while the model is busy
+        assert not given_back.is_set()
+        reader.gate.set()
+        await old_ask
+        await asyncio.wait_for(given_back.wait(), PATIENCE_SECONDS)
+
+
 async def test_an_engine_that_does_not_run_says_so(reader: GatedReader) -> None:
     engine = Engine(reader)
     with pytest.raises(EngineClosed):

@@ -362,6 +362,29 @@ def test_load_newest_falls_back_to_the_bundled_checkpoint(
     assert len(refusals(caplog)) == 3
 
 
+async def test_when_a_checkpoint_is_deleted_the_one_before_it_answers_and_at_last_the_bundled_one(
+    wordpiece_model: Path, unigram_model: Path, old_reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundled = publish_copy(unigram_model, tmp_path / "package")
+    monkeypatch.setattr("qa_engine.reloading.BUNDLED", bundled)
+    folder = tmp_path / "checkpoints"
+    older, newer = (publish_copy(wordpiece_model, folder, hour=hour) for hour in (1, 2))
+    listener = Listener()
+    async with Engine(old_reader) as engine:
+        watcher = watcher_of(engine, folder, listener)
+        for _ in range(2):
+            await watcher.look()
+        for checkpoint in (newer, older):
+            shutil.rmtree(checkpoint)
+            for _ in range(2):
+                await watcher.look()
+        reading = await engine.ask(QUESTIONS[0], CONTEXTS[0])
+        again = publish_copy(wordpiece_model, folder, hour=3)
+        await watcher.look()
+    assert listener.heard == [Loaded(one.name) for one in (newer, older, bundled, again)]
+    assert reading == load(bundled).read(QUESTIONS[0], CONTEXTS[0])
+
+
 async def test_a_watcher_looks_at_once_and_again(
     wordpiece_model: Path, unigram_model: Path, old_reader: Reader, tmp_path: Path
 ) -> None:

@@ -203,6 +203,11 @@ def test_a_killed_training_resumes_to_the_very_same_weights(
             ["--save_strategy", "epoch", "--eval_strategy", "epoch"], 11, id="at an epoch's end, the best kept"
         ),
         pytest.param(
+            ["--save_strategy", "epoch", "--eval_strategy", "epoch", "--save_steps", "2"],
+            4,
+            id="within its first epoch, the best kept",
+        ),
+        pytest.param(
             [*SAVING, *LAST_WEIGHTS, "--gradient_accumulation_steps", "2"], 20, id="between halves of batches"
         ),
         pytest.param([*SAVING, "--average", "0.9", "--shortest_window", "0.4"], 10, id="an average, on varied lengths"),

@@ -28,7 +28,7 @@ from qa_engine import Reader
 from qa_engine.checkpoints import Calibration, Manifest, candidates, read_manifest, sha256_of, verify
 from trainer.__main__ import main
 from trainer.evaluate import asks_of
-from trainer.finetune import SAMPLE_DEV
+from trainer.finetune import SAMPLE_DEV, SpanTrainer
 from trainer.squad import load, split_off
 
 EPOCHS = 5
@@ -273,12 +273,22 @@ def test_two_halves_of_a_batch_teach_what_the_whole_teaches(start: Start, tmp_pa
         torch.testing.assert_close(unlike.weights, whole.weights, rtol=0, atol=2e-3)
 
 
-def test_the_epoch_with_the_best_f1_is_published(trained: Training, data: Path, start: Start) -> None:
-    """A model that knows the answers is taught wrong ones, harder from step to step."""
-    training = start(
-        *["--base", str(trained.checkpoint), "--train", str(data / "wrong.json"), "--dev", str(data / "dev.json")],
-        *[*FAST, "--num_train_epochs", "3", "--learning_rate", "2e-3", "--warmup_steps", "1.0"],
-    )
+def test_the_epoch_with_the_best_f1_is_published(
+    trained: Training, on_data: list[str], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that knows the answers loses its weights after the first epoch."""
+    step = SpanTrainer.training_step
+
+    def forgetting_step(self: SpanTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if (self.state.epoch or 0) >= 1:
+            with torch.no_grad():
+                for weights in self.model.parameters():
+                    weights.zero_()
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(SpanTrainer, "training_step", forgetting_step)
+    flags = ["--num_train_epochs", "3", "--learning_rate", "1e-4"]
+    training = start("--base", str(trained.checkpoint), *on_data, *FAST, *flags)
     measured = [value for _, value in training.logged("eval/f1")]
     assert measured[0] > measured[-1], "otherwise there is nothing to choose"
     assert training.manifest.metrics["dev.json"]["f1"] == pytest.approx(max(measured))
@@ -426,6 +436,14 @@ def test_files_to_calibrate_on_are_fitted_on_and_nothing_is_held_back(
     assert training.manifest.calibration != Calibration()
     count = len(load(str(half_unanswerable)).examples)
     assert f"Calibrated on {count} held-back questions" in (training.checkpoint / "README.md").read_text("utf-8")
+
+
+def test_too_few_questions_to_calibrate_on_are_said_before_training(
+    refused: Callable[..., str], on_data: list[str], data: Path
+) -> None:
+    count = len(load(str(data / "dev.json")).examples)
+    line = refused(*on_data, "--calibrate_on", str(data / "dev.json"))
+    assert line == f"error: --calibrate_on: {count} questions with an answer are too few: give 50"
 
 
 def test_few_questions_are_all_trained_on_and_the_bases_calibration_stays(
