@@ -77,7 +77,7 @@ async def read_all(reader: Reader, examples: Iterable[Example], at_once: int) ->
         for one in waiting:
             await engine.ask(one.question, one.context)
 
-    async with Engine(reader) as engine:
+    async with Engine(reader, max_waiting=at_once) as engine:
         began = time.perf_counter()
         await asyncio.gather(*(client(engine) for _ in range(at_once)))
         return time.perf_counter() - began

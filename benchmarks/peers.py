@@ -39,7 +39,7 @@ def duwen(model: str, concurrent: int) -> Callable[[Questions], Outcome]:
                 seconds[number] = time.perf_counter() - began
                 answers[number] = reading.answers[0].text if reading.answers else ""
 
-        async with Engine(reader) as engine:
+        async with Engine(reader, max_waiting=concurrent) as engine:
             await asyncio.gather(*(client(engine) for _ in range(concurrent)))
         return answers, seconds
 

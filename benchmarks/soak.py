@@ -98,7 +98,7 @@ async def soak(
                     memory_mb.append(round(process.memory_info().rss / 2**20))
                     await engine.swap(_reader(model, len(memory_mb)))  # clients wait: all could be over before
 
-        async with Engine(_reader(model, 0)) as engine:
+        async with Engine(_reader(model, 0), max_waiting=clients) as engine:
             await asyncio.gather(*(client(engine) for _ in range(clients)))
     return answered, [*memory_mb, round(process.memory_info().rss / 2**20)]
 

@@ -12,7 +12,7 @@ the same for all. Every round trains each recipe from the base once, beginning w
 over rounds count. Tokens are those of text and question, padding not counted; tokenizing before the training is not
 timed, drawing and padding windows is. All results are read by the same reader.
 
-The setting that keeps freed memory (`trainer.runs`) holds for a process, so that the others have it here as well.
+The setting that keeps freed memory (`qa_engine.memory`) holds for a process, so that the others have it here as well.
 """
 
 import argparse

@@ -9,6 +9,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -58,11 +59,12 @@ from bot.handlers.conversation import (
     RepliesToMe,
     ToMe,
 )
+from bot.inbox import Inbox, forget
 from bot.settings import Settings
 from bot.store import Store
 from bot.store.migrating import migrate
 from bot.texts import language_of, texts_in
-from bot.transport import OrderInChat, PatientRateLimiter, Polling
+from bot.transport import OrderInChat, PatientRateLimiter
 from qa_engine import Engine
 from qa_engine.reloading import Change, CheckpointWatcher, load_newest
 
@@ -165,7 +167,7 @@ def build_application(parts: Parts, request: BaseRequest) -> BotApplication:
         .updater(None)
         .job_queue(None)
         .rate_limiter(PatientRateLimiter())
-        .concurrent_updates(OrderInChat())
+        .concurrent_updates(OrderInChat(partial(forget, parts.store)))
         .defaults(defaults)
         .context_types(context_types)
         .build()
@@ -257,8 +259,8 @@ async def _connect(application: BotApplication) -> None:
 
 
 async def _answer_until_stopped(application: BotApplication) -> None:
-    polling = Polling(application.bot, application.update_queue)
-    task = asyncio.create_task(polling.run())
+    inbox = Inbox(application.bot, application.bot_data.store, application.update_queue)
+    task = asyncio.create_task(inbox.run())
     _on_stop_signal(task.cancel)
     await application.start()
     logger.info("ready: @%s answers", application.bot.username)
@@ -268,7 +270,7 @@ async def _answer_until_stopped(application: BotApplication) -> None:
     finally:
         logger.info("stopping, when what was asked is answered")
         await application.stop()
-    await polling.confirm()
+    await inbox.confirm()
 
 
 def _on_stop_signal(stop: Callable[[], object]) -> None:

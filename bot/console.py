@@ -31,6 +31,7 @@ USER_ID = 0  # nobody's on Telegram: the terminal may share its database with a 
 BOT = {"id": 1, "is_bot": True, "first_name": "读问", "username": "duwen_bot"}
 CHAT = {"id": USER_ID, "type": "private", "first_name": "terminal"}
 PROMPT = "> "
+FIRST_SESSION = 1_750_000_000  # no session began before, in seconds since 1970
 
 _TAG = re.compile("</?[a-z]+(?: [^<>]*)?>")
 _BLOCKQUOTE = re.compile("<blockquote>(.*?)</blockquote>", re.DOTALL)
@@ -101,7 +102,8 @@ class Terminal:
         self._application = application
         self._request = request
         self._user = {**CHAT, "is_bot": False, "language_code": language_code}
-        self._ids = count(1)
+        # Above those of earlier sessions: the database knows the messages of this chat by their numbers.
+        self._ids = count(int(10 * (time() - FIRST_SESSION)))
         self._said: dict[str, Any] | None = None
         self._has_failed = False
         application.add_error_handler(self._note_failure)
@@ -114,13 +116,14 @@ class Terminal:
         sent_before = self._request.sent
         self._has_failed = False
         number = next(self._ids)
-        # A minute apart: messages that come together may be one text that a client has split; lines never are.
-        said = {"message_id": number, "date": 60 * number, "chat": CHAT, "from": self._user, "text": text}
+        # Four seconds apart: messages that come together may be one text that a client has split; lines never are.
+        date = 4 * number
+        said = {"message_id": number, "date": date, "chat": CHAT, "from": self._user, "text": text}
         update: dict[str, Any] = {"update_id": number, "message": said}
         message_id, shown = self._request.buttons
         is_press = text[:1] == "[" and text[-1:] == "]" and text[1:-1] in shown
         if is_press:
-            below = {"message_id": message_id, "date": 60 * number, "chat": CHAT, "from": BOT}
+            below = {"message_id": message_id, "date": date, "chat": CHAT, "from": BOT}
             below |= {"reply_to_message": self._said} if self._said else {}
             press = {"id": f"{number}", "from": self._user, "chat_instance": "", "data": shown[text[1:-1]]}
             update = {"update_id": number, "callback_query": {**press, "message": below}}

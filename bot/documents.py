@@ -35,6 +35,8 @@ BYTE_ORDER_MARKS = {
     b"\xfe\xff": "utf-16",
 }
 MAX_UNREADABLE_SHARE = 0.02
+DOCX_LEFT_OUT = ("w:del", "w:moveFrom", "w:rt", "w:txbxContent")  # what was deleted, pinyin above words, text boxes
+DOCX_WRAPPERS = ("w:sdt", "w:sdtContent", "w:customXml", "w:ins", "w:moveTo")  # around paragraphs, rows or cells
 FULL_LINE_SHARE = 0.8
 ONE_AT_A_TIME_BYTES = 65536
 CLOCK_FACTOR = 4  # a busy machine gives a process a quarter of a processor's time at least
@@ -211,18 +213,32 @@ def _decoded(data: bytes) -> str:
         if encoding == "utf-8" and "\0" in text:  # UTF-16 of ASCII without a mark decodes as UTF-8 too
             raise UnicodeError
     except UnicodeError:
-        found = from_bytes(data, cp_isolation=ENCODINGS).best()
-        if found is None:
-            raise DocumentRefused(Unreadable.OTHER_FORMAT) from None
-        text = data.decode(found.encoding, "replace")
+        text = data.decode(encoding, "replace")
+        if not _is_hardly_damaged(text):
+            found = from_bytes(data, cp_isolation=ENCODINGS).best()
+            if found is None:
+                raise DocumentRefused(Unreadable.OTHER_FORMAT) from None
+            text = data.decode(found.encoding, "replace")
     return text.replace("\r\n", "\n").replace("\r", "\n").strip("\ufeff\n")
 
 
+def _is_hardly_damaged(text: str) -> bool:
+    """Whether only a few bytes of what was decoded to `text` were wrong: cut off at its end, or stray.
+
+    English with a few words in GB18030 has few of them as well, but next to no other character beyond ASCII.
+    """
+    wrong, zeros = text.count("\ufffd"), text.count("\0")
+    right = sum(not character.isascii() for character in text) - wrong
+    return wrong <= right and wrong + zeros <= MAX_UNREADABLE_SHARE * len(text)
+
+
 def _docx_pieces(data: bytes) -> Iterator[str]:
-    """A .docx's paragraphs and table rows, in their order, a line each."""
+    """A .docx's paragraphs and table rows, in their order, a line each; changes to it are taken as accepted."""
     import docx
     from docx.document import Document as DocxDocument
+    from docx.oxml.ns import qn
     from docx.table import Table, _Cell
+    from lxml import etree  # type: ignore[import-untyped]
 
     def lines(container: DocxDocument | _Cell) -> Iterator[str]:
         for block in container.iter_inner_content():
@@ -231,9 +247,13 @@ def _docx_pieces(data: bytes) -> Iterator[str]:
                     cells = dict.fromkeys(row.cells)  # a merged cell comes once for each column
                     yield "\t".join(" ".join(lines(cell)) for cell in cells)
             else:
-                yield block.text
+                # Also the runs in links, smart tags and insertions, which `block.text` passes over.
+                yield "".join(run.text for run in block._p.xpath(".//w:r"))
 
-    for line in lines(docx.Document(io.BytesIO(data))):
+    document = docx.Document(io.BytesIO(data))
+    etree.strip_elements(document.element, *map(qn, DOCX_LEFT_OUT), with_tail=False)
+    etree.strip_tags(document.element, *map(qn, DOCX_WRAPPERS))
+    for line in lines(document):
         yield f"{line}\n"
 
 

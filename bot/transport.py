@@ -1,4 +1,4 @@
-"""How updates come in and messages go out, when things go wrong too: order, limits, retries, polling.
+"""In which order updates are handled, how messages go out and files come in, when things go wrong too: limits, retries.
 
 Built on python-telegram-bot's hooks, and just as ignorant of what the updates say. What they lead to is left
 to the handlers, starting and stopping to `bot.application`.
@@ -7,35 +7,27 @@ to the handlers, starting and stopping to `bot.application`.
 import asyncio
 import logging
 import os
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from datetime import timedelta
 from enum import Enum, auto
 from pathlib import Path
 from time import monotonic
-from typing import Any, Never
+from typing import Any, cast
 from weakref import WeakValueDictionary
 
 import httpx
-from telegram import Bot, File, Update
-from telegram.error import BadRequest, InvalidToken, NetworkError, TelegramError
+from telegram import File, Update
+from telegram.error import BadRequest, NetworkError
 from telegram.ext import AIORateLimiter, BaseUpdateProcessor
 
 from bot.errors import DocumentRefused, Unreadable
 
 MAX_CONCURRENT_UPDATES = 1024
+MAX_WAITING_IN_CHAT = 500
 MAX_FLOOD_RETRIES = 5
 RETRY_PAUSES_SECONDS = (0.5, 1, 2, 4, 8)
 # Whether there is a server at all; what is out of date in a moment.
 TRIED_ONCE = ("getMe", "sendChatAction", "answerCallbackQuery", "answerInlineQuery")
-MAX_POLL_PAUSE_SECONDS = 30
-POLL_SECONDS = 30
-ALLOWED_UPDATES = (
-    Update.MESSAGE,
-    Update.EDITED_MESSAGE,
-    Update.CALLBACK_QUERY,
-    Update.INLINE_QUERY,
-    Update.MY_CHAT_MEMBER,
-)
 DOWNLOAD_SECONDS = 60
 DOWNLOAD_PAUSES_SECONDS = (0, 0.5, 2)
 PAUSE_SECONDS = 20
@@ -50,21 +42,39 @@ os.environ.setdefault("PTB_TIMEDELTA", "true")
 class OrderInChat(BaseUpdateProcessor):
     """Updates of one chat one after the other, those of different chats, or of none, at the same time.
 
-    A chat's lock lives as long as one of its updates holds it or waits for it.
+    A chat's lock lives as long as one of its updates holds it or waits for it. Of a flood, what comes while
+    MAX_WAITING_IN_CHAT updates of the chat wait is dropped: it would take the room of all others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, forget: Callable[[int], Awaitable[None]]) -> None:
+        """`forget` is called with the id of every update that has been handled, or dropped."""
         super().__init__(MAX_CONCURRENT_UPDATES)
+        self._forget = forget
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+        self._waiting: Counter[int] = Counter()
 
     async def do_process_update(self, update: object, coroutine: Awaitable[Any]) -> None:
-        chat = update.effective_chat if isinstance(update, Update) else None
+        update = cast(Update, update)  # nothing else is put into the queue
+        chat = update.effective_chat
         if chat is None:
             await coroutine
-            return
-        lock = self._locks.setdefault(chat.id, asyncio.Lock())
-        async with lock:
-            await coroutine
+        elif self._waiting[chat.id] < MAX_WAITING_IN_CHAT:
+            await self._in_turn(chat.id, coroutine)
+        else:
+            logger.warning("update %d is dropped: %d of chat %d wait", update.update_id, MAX_WAITING_IN_CHAT, chat.id)
+            cast("Coroutine[Any, Any, Any]", coroutine).close()
+        await self._forget(update.update_id)
+
+    async def _in_turn(self, chat_id: int, coroutine: Awaitable[Any]) -> None:
+        lock = self._locks.setdefault(chat_id, asyncio.Lock())
+        self._waiting[chat_id] += 1
+        try:
+            async with lock:
+                await coroutine
+        finally:
+            self._waiting[chat_id] -= 1
+            if not self._waiting[chat_id]:
+                del self._waiting[chat_id]
 
     async def initialize(self) -> None:
         """Nothing to set up."""
@@ -102,47 +112,6 @@ class PatientRateLimiter(AIORateLimiter):
                 logger.warning("%s failed: %s. Trying again in %s s.", endpoint, error, pause_seconds)
                 await asyncio.sleep(pause_seconds)
         return await super().process_request(callback, args, kwargs, endpoint, data, rate_limit_args)
-
-
-class Polling:
-    """Brings updates from Telegram into a queue; a revoked token ends it, where an Updater would fall silent.
-
-    Telegram takes a call for more updates as the word that all before are dealt with.
-    """
-
-    def __init__(self, bot: Bot, queue: asyncio.Queue[object]) -> None:
-        self._bot = bot
-        self._queue = queue
-        self._next_update_id = 0
-
-    async def run(self) -> Never:
-        """Poll until cancelled, whatever fails. Raises InvalidToken when the token is taken back."""
-        pause_seconds = 1
-        while True:
-            try:
-                updates = await self._bot.get_updates(
-                    self._next_update_id,
-                    timeout=timedelta(seconds=POLL_SECONDS),
-                    allowed_updates=ALLOWED_UPDATES,
-                )
-            except InvalidToken:
-                raise
-            except TelegramError as error:
-                logger.warning("no updates: %s. Trying again in %d s.", error, pause_seconds)
-                await asyncio.sleep(pause_seconds)
-                pause_seconds = min(2 * pause_seconds, MAX_POLL_PAUSE_SECONDS)
-                continue
-            pause_seconds = 1
-            for update in updates:
-                self._queue.put_nowait(update)
-                self._next_update_id = update.update_id + 1
-
-    async def confirm(self) -> None:
-        """Tell Telegram that every update brought so far has been dealt with."""
-        try:
-            await self._bot.get_updates(self._next_update_id, limit=1, allowed_updates=ALLOWED_UPDATES)
-        except TelegramError as error:
-            logger.warning("the last updates may come again after the next start: %s", error)
 
 
 class Verdict(Enum):

@@ -4,6 +4,7 @@ Exit status: 0 done, 1 a reported failure, 2 wrong usage. Results go to stdout o
 """
 
 import argparse
+import io
 import json
 import logging
 import sys
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal in GBK has no emoji
     options = _parser().parse_args(arguments)
     try:
         if options.command == "ask":
@@ -74,7 +77,12 @@ def _positive(text: str) -> int:
 def _ask(options: argparse.Namespace) -> None:
     from qa_engine.reader import Reader
 
-    source = sys.stdin.buffer if options.context_file == Path("-") else options.context_file.open("rb")
+    if options.context_file == Path("-"):
+        if sys.stdin is None:
+            raise DataError("-: stdin is closed: pipe the text into it, or give a file")
+        source = sys.stdin.buffer
+    else:
+        source = options.context_file.open("rb")
     with source as file:
         try:
             context = file.read().decode("utf-8-sig")
@@ -83,7 +91,8 @@ def _ask(options: argparse.Namespace) -> None:
     reader = Reader.load(options.checkpoint, device=options.device, dtype=options.dtype)
     reading = reader.read(options.question, context, top_k=options.top_k)
     if options.json:
-        print(json.dumps(asdict(reading), ensure_ascii=False, indent=2))
+        is_utf8 = (getattr(sys.stdout, "encoding", None) or "").lower() == "utf-8"
+        print(json.dumps(asdict(reading), ensure_ascii=not is_utf8, indent=2))
     elif reading.best is None:
         print("段落中无法找到答案 (the text does not say)", file=sys.stderr)
     else:
@@ -109,7 +118,8 @@ def _predict(options: argparse.Namespace) -> None:
         predictions[key] = answer.text if answer else ""
     _write(options.output, predictions)
     if options.null_scores:
-        _write(options.null_scores, {key: reading.no_answer_score for key, reading in readings.items()})
+        silent = {key: reading.no_answer_score for key, reading in readings.items()}
+        _write(options.null_scores, dict.fromkeys(questions, 1.0) | silent)
 
 
 def _questions(path: Path) -> dict[str, "Ask"]:
@@ -130,6 +140,10 @@ def _questions(path: Path) -> dict[str, "Ask"]:
         raise DataError(f"{path}: is not UTF-8 at byte {error.start}: save it as UTF-8") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: is not JSON: line {error.lineno}: {error.msg}") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: is not in SQuAD's layout: it is nested too deeply") from error
+    except ValueError as error:  # json's only other one: Python takes 4,300 digits
+        raise DataError(f"{path}: holds a number of too many digits: write it as a text") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: is not in SQuAD's layout (data → paragraphs → context, qas): {error!r}") from error
     return asks

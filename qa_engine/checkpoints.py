@@ -6,10 +6,12 @@ Knows files, not models: whether the weights make sense is found out by `reader`
 """
 
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +19,8 @@ import psutil
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from qa_engine.errors import CheckpointBroken, CheckpointError, CheckpointMissing
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION: Literal[1] = 1
@@ -113,14 +117,14 @@ def publish(folder: Path, manifest: Manifest, write_files: Callable[[Path], None
 def _seal(folder: Path, manifest: Manifest) -> None:
     """Write the manifest with every file's sha256 and bring all of it to the disk."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    for path in paths:
-        path.chmod(0o644)  # some writers make files for their user alone; the bot may be another
     records = {
         path.relative_to(folder).as_posix(): FileRecord(sha256=sha256_of(path), bytes=path.stat().st_size)
         for path in paths
     }
     sealed = manifest.model_copy(update={"files": records})
     (folder / MANIFEST).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    for path in [folder, *folder.rglob("*")]:  # a umask, and some writers, make them for their user alone
+        path.chmod(0o755 if path.is_dir() else 0o644)
     for path in [*paths, folder / MANIFEST, folder]:
         _sync(path)
 
@@ -188,16 +192,24 @@ def refuse_pickles(checkpoint: Path) -> None:
 def candidates(folder: Path) -> list[Path]:
     """The published checkpoints in `folder`, newest first; whether they are good is still to be seen.
 
-    Sorted by the manifest's time; one whose manifest cannot be read goes by the file's own time.
+    Sorted by the manifest's time; one whose manifest is not understood goes by the file's own time. What may not be
+    looked into is passed over.
     """
     if not folder.is_dir():
         return []
-    found = [
-        (_created(path), path.name, path)
-        for path in folder.iterdir()
-        if path.is_dir() and not path.name.startswith(".") and (path / MANIFEST).is_file()
-    ]
+    found = []
+    for path in folder.iterdir():
+        try:
+            if path.is_dir() and not path.name.startswith(".") and (path / MANIFEST).is_file():
+                found.append((_created(path), path.name, path))
+        except OSError as error:
+            _warn_of_unreadable(path, error.strerror)
     return [path for _, _, path in sorted(found, reverse=True)]
+
+
+@cache  # once: the folder is looked at every few seconds
+def _warn_of_unreadable(path: Path, reason: str | None) -> None:
+    log.warning("%s is passed over: %s; if it is a checkpoint, make it readable: chmod -R a+rX", path, reason)
 
 
 def _created(checkpoint: Path) -> datetime:

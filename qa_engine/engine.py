@@ -54,7 +54,7 @@ class _Turn:
 class Engine:
     """Use as `async with Engine(reader) as engine: await engine.ask(question, context)`.
 
-    `answered` counts the readings given out; `reader_since` is when the present reader began to serve.
+    `reader_since` is when the present reader began to serve.
     """
 
     def __init__(self, reader: Reader, *, max_waiting: int = 256) -> None:
@@ -71,7 +71,6 @@ class Engine:
         self._decode_thread = ThreadPoolExecutor(1, thread_name_prefix="decode")
         self._answers: LRUCache[tuple[str, bytes, int], Reading] = LRUCache(ANSWERS_KEPT)
         self.reader_since = datetime.now(UTC)
-        self.answered = 0
 
     @property
     def reader(self) -> Reader:
@@ -139,7 +138,6 @@ class Engine:
                 self._answers[key] = reading
         else:
             await asyncio.sleep(0)  # who asks again and again must not keep the loop to itself
-        self.answered += 1
         return reading
 
     async def swap(self, reader: Reader) -> None:

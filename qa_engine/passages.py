@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import bm25s
 import numpy as np
 
+from qa_engine.scripts import folded
 from qa_engine.windows import Tokens
 
 READ_WHOLE_TOKENS = 4_000
@@ -39,6 +40,7 @@ class Passages:
 
     def __init__(self, text: str, tokens: Tokens) -> None:
         self._firsts = np.arange(0, len(tokens), PASSAGE_STEP)
+        text = folded(text)
         ends = np.minimum(self._firsts + PASSAGE_TOKENS, len(tokens)) - 1
         spans = zip(tokens.starts[self._firsts].tolist(), tokens.ends[ends].tolist(), strict=True)
         self._length = len(tokens)
@@ -50,7 +52,7 @@ class Passages:
 
         Windows overlap by half at most. Of a text in which nothing of the question stands, the beginning is read.
         """
-        known = [pair for pair in _pairs(question) if pair in self._index.vocab_dict]
+        known = [pair for pair in _pairs(folded(question)) if pair in self._index.vocab_dict]
         scores = self._index.get_scores(known) if known else np.zeros(len(self._firsts))
         order = np.argsort(-scores, kind="stable")
         highest = float(scores[order[0]])
@@ -65,6 +67,5 @@ class Passages:
 
 
 def _pairs(text: str) -> Iterator[str]:
-    """Neighbouring characters, in lower case."""
-    text = text.lower()
+    """Neighbouring characters."""
     return (text[place : place + 2] for place in range(max(1, len(text) - 1)))

@@ -19,6 +19,8 @@ from typing import Self
 
 import numpy as np
 import torch
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import EntryNotFoundError
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import linear
@@ -33,7 +35,15 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from qa_engine.attention import fastest
-from qa_engine.checkpoints import Calibration, Manifest, WindowSettings, read_manifest, refuse_pickles, verify
+from qa_engine.checkpoints import (
+    MANIFEST,
+    Calibration,
+    Manifest,
+    WindowSettings,
+    read_manifest,
+    refuse_pickles,
+    verify,
+)
 from qa_engine.contexts import Contexts, KnownContext
 from qa_engine.cores import cores
 from qa_engine.errors import CheckpointBroken, CheckpointError, CheckpointMissing, EmptyQuestion
@@ -173,8 +183,8 @@ class Reader:
     def load(cls, source: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> Self:
         """Load a checkpoint folder, a Hub model id, or, without a source, the bundled checkpoint.
 
-        A folder with a manifest is verified file by file. One without (any extractive model from the Hub) loads
-        uncalibrated. Only safetensors are loaded. Raises CheckpointMissing or CheckpointBroken.
+        What has a manifest, here or on the Hub, is verified file by file. What has none (any other extractive model)
+        loads uncalibrated. Only safetensors are loaded. Raises CheckpointMissing or CheckpointBroken.
         """
         chosen_device = choose_device(device)
         if chosen_device.type == "cpu":
@@ -189,21 +199,22 @@ class Reader:
     @classmethod
     def _load(cls, source: str | Path | None, device: torch.device, dtype: torch.dtype) -> Self:
         place = BUNDLED if source is None else Path(source)
+        name = "bundled" if source is None else place.name
+        if not place.is_dir():
+            if source is None or place.is_absolute() or str(source).startswith("."):
+                raise CheckpointMissing(f"there is no checkpoint at {place}")
+            name = str(source)
+            place = _ours_on_hub(name) or place
         manifest: Manifest | None = None
         if place.is_dir():
-            name = "bundled" if source is None else place.name
             manifest = read_manifest(place)
             if manifest is None:
                 refuse_pickles(place)
             else:
                 verify(place, manifest)
-        elif source is None or place.is_absolute() or str(source).startswith("."):
-            raise CheckpointMissing(f"there is no checkpoint at {place}")
-        else:
-            name = str(source)
         if manifest is None:
             log.warning("%s has no manifest: its probabilities are not calibrated, windows are the defaults", name)
-        model, tokenizer = _load_parts(str(source or place), device, dtype)
+        model, tokenizer = _load_parts(str(place) if place.is_dir() else name, device, dtype)
         windows = _default_windows(model, tokenizer) if manifest is None else manifest.windows
         calibration = Calibration() if manifest is None else manifest.calibration
         reader = cls(model, tokenizer, name=name, windows=windows, calibration=calibration, manifest=manifest)
@@ -411,6 +422,7 @@ def _continues(context: str, position: int) -> bool:
     return (
         unicodedata.category(following) in {"Mn", "Mc", "Me"}
         or "\u200d" in {following, context[position - 1]}  # the joiner of emoji
+        or following in "\uff9e\uff9f"  # the voicing marks of half-width kana
         or "\U0001f3fb" <= following <= "\U0001f3ff"  # skin tones
         or "\U000e0020" <= following <= "\U000e007f"  # tags: flags of regions
         or (following == "\n" and context[position - 1] == "\r")
@@ -481,6 +493,24 @@ def _product_seconds() -> tuple[float, float]:
     return best[0], best[1]
 
 
+def _ours_on_hub(name: str) -> Path | None:
+    """The folder of a checkpoint that has a manifest on the Hub or in its local cache, with every file that this names.
+
+    None where there is no manifest, or none in the cache and no network: what there is, transformers finds.
+    """
+    try:
+        manifest = read_manifest(Path(hf_hub_download(name, MANIFEST)).parent)
+        if manifest is None:
+            return None
+        return Path(snapshot_download(name, allow_patterns=[MANIFEST, *manifest.files]))
+    except EntryNotFoundError:
+        return None
+    except CheckpointError:
+        raise
+    except Exception as error:  # the Hub's client and its network raise whatever they like
+        raise _missing(name, error) from error
+
+
 def _load_parts(
     source: str, device: torch.device, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -505,9 +535,9 @@ def _load_parts(
     except CheckpointError:
         raise
     except Exception as error:  # whatever a damaged folder makes of transformers, the answer is the same
-        reason = str(error).strip().split("\n")[0]
         if not folder.is_dir():
-            raise CheckpointMissing(f"{source} is neither a folder nor a model that the Hub gives: {reason}") from error
+            raise _missing(source, error) from error
+        reason = str(error).strip().split("\n")[0]
         raise CheckpointBroken(f"it cannot be loaded: {type(error).__name__}: {reason}") from error
     missing = sorted(loading["missing_keys"])
     if missing:
@@ -519,6 +549,11 @@ def _load_parts(
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise CheckpointBroken("its tokenizer has more tokens than its model has embeddings")
     return model.to(device).eval(), tokenizer
+
+
+def _missing(name: str, error: Exception) -> CheckpointMissing:
+    reason = str(error).strip().split("\n")[0]
+    return CheckpointMissing(f"{name} is neither a folder nor a model that the Hub gives: {reason}")
 
 
 @contextmanager

@@ -130,6 +130,7 @@ class CheckpointWatcher:
         if not self._answers_from_folder:
             return None
         log.warning("%s is no longer in %s, nor another good one", self.engine.reader.name, self.folder)
+        self._answers_from_folder = False
         outcome = await asyncio.to_thread(_load, BUNDLED, self.device, self.dtype)
         return outcome if isinstance(outcome, Refused) else await self._swap(outcome, from_folder=False)
 

@@ -74,6 +74,9 @@ class WindowMaker:
         self._prefix = ids[: question_at[0]]
         self._middle = ids[question_at[-1] + 1 : context_at[0]]
         self._suffix = ids[context_at[-1] + 1 :]
+        self._read_as = np.arange(max(tokenizer.get_vocab().values()) + 1, dtype=np.int32)
+        if tokenizer.unk_token_id is not None:  # whoever writes "</s>" ends nothing
+            self._read_as[tokenizer.all_special_ids] = tokenizer.unk_token_id
         self._question_type, self._context_type = types[0], types[context_at[0]]
         self._special_count = len(self._prefix) + len(self._middle) + len(self._suffix)
         if sizes.max_tokens - self._special_count - MAX_QUESTION_TOKENS <= max(sizes.stride, MAX_QUESTION_TOKENS):
@@ -83,22 +86,29 @@ class WindowMaker:
             )
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Whole texts, never truncated; offsets count Python characters of the text as given."""
+        """Whole texts, never truncated; offsets count Python characters of the text as given.
+
+        The model's own signs, such as "[SEP]", are unknown words where a text holds them.
+        """
         # Python strings can hold lone surrogates, tokenizers cannot: one character for another keeps the offsets.
         valid = [_SURROGATE.sub("\ufffd", text) for text in texts]
         batch = self.tokenizer(valid, add_special_tokens=False, truncation=False, padding=False, verbose=False)
         tokens = []
         for encoding in batch.encodings:
             offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
-            tokens.append(Tokens(np.array(encoding.ids, np.int32), offsets[:, 0], offsets[:, 1]))
+            ids = self._read_as[np.array(encoding.ids, np.int32)]
+            tokens.append(Tokens(ids, offsets[:, 0], offsets[:, 1]))
         return tokens
 
     def tokenize_question(self, question: str) -> Tokens:
-        """At most MAX_QUESTION_TOKENS; what is cut off is logged, the context never pays for a long question."""
+        """The last MAX_QUESTION_TOKENS: what is asked stands at the end of a long question, after what led to it.
+
+        What is cut off is logged; the context never pays for a long question.
+        """
         (tokens,) = self.tokenize([question])
         if len(tokens) > MAX_QUESTION_TOKENS:
-            log.warning("a question of %d tokens was cut to its first %d", len(tokens), MAX_QUESTION_TOKENS)
-        return Tokens(*(part[:MAX_QUESTION_TOKENS] for part in (tokens.ids, tokens.starts, tokens.ends)))
+            log.warning("a question of %d tokens was cut to its last %d", len(tokens), MAX_QUESTION_TOKENS)
+        return Tokens(*(part[-MAX_QUESTION_TOKENS:] for part in (tokens.ids, tokens.starts, tokens.ends)))
 
     def room(self, question: Tokens) -> int:
         """How many context tokens a window with this question holds."""

@@ -8,9 +8,7 @@ vocabulary to single characters to `vocabulary`.
 
 import logging
 import math
-import shlex
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -42,7 +40,7 @@ from qa_engine.errors import CheckpointBroken, DataError, DuwenError
 from qa_engine.memory import keep_freed_memory
 from qa_engine.reader import BUNDLED
 from trainer.features import LikeLengths
-from trainer.finetune import FinetuneArguments
+from trainer.finetune import FinetuneArguments, command_line
 from trainer.masking import MaskedWindows, MaskingVocabulary, TextWindow, collate_masked, text_windows
 from trainer.runs import EpochCallback, TrimMemory, show_figures, starting_point
 from trainer.squad import load_contexts, read_text
@@ -115,6 +113,13 @@ class AdaptArguments(FinetuneArguments):
     load_best_model_at_end: bool = False
     metric_for_best_model: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.push_to_hub:
+            raise ValueError(
+                "--push_to_hub: adapt uploads nothing; the checkpoint that is trained from its base can be"
+            )
+        super().__post_init__()
+
 
 @dataclass(frozen=True)
 class CorpusSource:
@@ -172,7 +177,7 @@ def adapt(corpus: CorpusArguments, args: AdaptArguments) -> Path | None:
     card = _CARD.format(
         base=_name(corpus.base),
         changes="".join(f"\n{change}\n" for change in changes),
-        command=shlex.join(["python", "-m", "trainer", *sys.argv[1:]]),
+        command=command_line(args.hub_token),
         torch=version("torch"),
         transformers=version("transformers"),
     )

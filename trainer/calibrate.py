@@ -5,6 +5,7 @@ models.
 """
 
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -156,13 +157,17 @@ def _no_answer_scores(found: Sequence[Candidates], calibration: Calibration) -> 
 
 
 def off_topic(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
-    """`count` answerable questions, each with another example's context in which none of its answers stands.
+    """`count` answerable questions, each with a context on which it is not asked and in which no answer to it stands.
 
     Drawn at random, so most contexts are of another topic altogether. A pair is not made twice; where there are not so
     many, the list is shorter.
     """
     draw = random.Random(seed)
     contexts = sorted({example.context for example in examples})
+    asked_on, answers_to = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    for example in examples:  # 门票多少钱 may be asked on many contexts
+        asked_on[example.question].add(example.context)
+        answers_to[example.question].update(example.answers)
     questions = [example for example in examples if not example.is_impossible]
     draw.shuffle(questions)
     made: dict[tuple[str, str], Example] = {}
@@ -172,8 +177,8 @@ def off_topic(examples: Sequence[Example], count: int, seed: int) -> list[Exampl
             if len(made) == count:
                 break
             for context in draw.sample(contexts, min(_DRAWS, len(contexts))):
-                is_new = context != example.context and (example.question, context) not in made
-                if is_new and not any(answer in context for answer in example.answers):
+                is_new = context not in asked_on[example.question] and (example.question, context) not in made
+                if is_new and not any(answer in context for answer in answers_to[example.question]):
                     made[example.question, context] = replace(
                         example, id=f"{example.id}/off-topic", context=context, answers=(), span=None
                     )

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from qa_engine.scripts import in_script, script_of
 from qa_engine.windows import Tokens, Window, WindowMaker
 from trainer.squad import Example
 
@@ -31,6 +32,11 @@ class TokenizedExample:
     question: Tokens
     context: Tokens
     answer: tuple[int, int] | None
+
+    @property
+    def answer_tokens(self) -> int:
+        """How many tokens the answer takes; 0 where there is none."""
+        return self.answer[1] - self.answer[0] + 1 if self.answer else 0
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def tokenize_examples(examples: Sequence[Example], window_maker: WindowMaker) ->
                 continue
             answer = (int(touching[0]), int(touching[-1]))
         if len(context):
-            question = window_maker.tokenize_question(example.question)
+            question = window_maker.tokenize_question(in_script(example.question, script_of(example.context)))
             tokenized.append(TokenizedExample(example, question, context, answer))
     return tokenized
 

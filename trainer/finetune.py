@@ -103,6 +103,10 @@ class DataArguments:
             "twice as likely (default: the base's own, else 0)"
         },
     )
+    max_answer_tokens: int | None = field(
+        default=None,
+        metadata={"help": "tokens of the longest answer that is given (default: the base's own, else 64)"},
+    )
     windows_without_answer: float = field(
         default=0.1,
         metadata={"help": "windows that miss the answer, labelled as not saying, a question of training data"},
@@ -244,6 +248,7 @@ class FinetuneArguments(TrainingArguments):
     save_total_limit: int | None = 2
     load_best_model_at_end: bool = True
     metric_for_best_model: str | None = "f1"
+    logging_nan_inf_filter: bool = False  # it would show a loss of 0
     report_to: str = "tensorboard"
     hub_strategy: str = field(
         default="end",
@@ -257,6 +262,12 @@ class FinetuneArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        if self.dataloader_persistent_workers:
+            raise ValueError("--dataloader_persistent_workers: such workers would read the first epoch again and again")
+        if self.label_smoothing_factor:
+            raise ValueError("--label_smoothing_factor: our loss has none")
+        if self.greater_is_better is None and str(self.metric_for_best_model).removeprefix("eval_") in ("ece", "aurc"):
+            self.greater_is_better = False
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         if self.bf16 is None:
             on_gpu = torch.cuda.is_available() and not self.use_cpu
@@ -292,11 +303,13 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
         raise DuwenError("nothing to measure on: give --dev, or a --hold_back above 0")
     if not any(example.span or example.is_impossible for example in training):
         raise DataError("nothing to train on: no answer of the training data stands in its context")
-    if data.replay and data.train != data.replay_from:
+    if data.replay:
+        known = {example.context for example in (*_all_examples(training_sets), *held_back)}
         replayed_sets = load_all(data.replay_from)
-        replayed = _to_learn(replayed_sets, data, args.seed)
-        training = [*training, *_drawn(replayed, round(data.replay * len(training)), args.seed)]
-        training_sets += replayed_sets
+        replayed = [one for one in _to_learn(replayed_sets, data, args.seed) if one.context not in known]
+        if replayed:
+            training = [*training, *_drawn(replayed, round(data.replay * len(training)), args.seed)]
+            training_sets += replayed_sets
     if data.rewriter:
         training += rewritten(training, data.rewriter)
     training += unanswerable(training, round(data.unanswerable_pairs * len(training)), args.seed)
@@ -325,7 +338,7 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
         metrics=_measured_apart(measured_on, dev, readings),
         calibration=fitted.calibration,
         windows=base.windows,
-        command=_command(args.hub_token),
+        command=command_line(args.hub_token),
     )
     overall = evaluate(dev, readings)
     card = ModelCard(manifest, about, str(fitted), training_plots(trainer.state.log_history, training, overall))
@@ -368,6 +381,13 @@ class SpanTrainer(Trainer):
         examples = tokenize_examples(training, window_maker)
         if not examples:
             raise DataError("nothing to train on: no answer of the training data stands in its context")
+        too_long = sum(one.answer_tokens > windows.max_answer_tokens for one in examples)
+        if too_long:
+            log.warning(
+                "%d answers have more than %d tokens and can be learned but never given: raise --max_answer_tokens",
+                too_long,
+                windows.max_answer_tokens,
+            )
         self.settings = settings
         self.tokenizer = tokenizer
         self.dev = dev
@@ -496,6 +516,8 @@ class SpanTrainer(Trainer):
         if not examples:
             return []
         model = self._measured_model()
+        if not all(bool(weights.isfinite().all()) for weights in model.parameters()):
+            raise DuwenError("the training has come to nothing: weights are not finite numbers. Lower --learning_rate")
         model.eval()  # type: ignore[no-untyped-call]
         found = self._share_out(Reader(model, self.tokenizer, name="training", windows=self.settings.windows), examples)
         model.train()
@@ -540,7 +562,7 @@ class _Measured(Dataset[None]):
     """Stands for the dev examples where the `Trainer` asks whether there are any; `SpanTrainer.evaluate` has them."""
 
 
-def _command(secret: str | None) -> str:
+def command_line(secret: str | None) -> str:
     """This command line without the Hub's token: it stands in the manifest and in the card for all to read."""
     arguments = [one.replace(secret, "...") if secret else one for one in sys.argv[1:]]
     return shlex.join(["python", "-m", "trainer", *arguments])
@@ -616,8 +638,8 @@ def _base_settings(data: DataArguments) -> _BaseSettings:
     folder = Path(data.base)
     manifest = read_manifest(folder) if folder.is_dir() else None
     windows = manifest.windows if manifest else DEFAULT_WINDOWS
-    flags = {"max_tokens": data.max_tokens, "stride": data.stride, "length_weight": data.length_weight}
-    asked = {name: value for name, value in flags.items() if value is not None}
+    flags = ("max_tokens", "stride", "length_weight", "max_answer_tokens")
+    asked = {name: value for name in flags if (value := getattr(data, name)) is not None}
     try:
         windows = WindowSettings.model_validate(windows.model_dump() | asked)
     except ValidationError as error:

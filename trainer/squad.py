@@ -179,9 +179,17 @@ def _entry(qa: Any, context: str, at: str) -> _Entry:
     answers = [] if impossible else _field(qa, "answers", list, at)
     if not impossible and not answers:
         raise DataError(f'{at}: has no answers; expected one, or "is_impossible": true')
-    texts = tuple(_field(answer, "text", str, f"{at}.answers") for answer in answers)
-    starts = tuple(_field(answer, "answer_start", int, f"{at}.answers") for answer in answers)
-    return _Entry(at, str(qa.get("id", at)), question, context, texts, starts)
+    texts = [_field(answer, "text", str, f"{at}.answers") for answer in answers]
+    starts = [_field(answer, "answer_start", int, f"{at}.answers") for answer in answers]
+    said = [place for place, text in enumerate(texts) if text.strip()]  # an empty one says that there is none
+    return _Entry(
+        at,
+        str(qa.get("id", at)),
+        question,
+        context,
+        tuple(texts[place] for place in said),
+        tuple(starts[place] for place in said),
+    )
 
 
 def _field(holder: Any, name: str, kind: type, where: str) -> Any:

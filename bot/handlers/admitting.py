@@ -7,7 +7,7 @@ import logging
 from datetime import UTC, datetime
 
 from telegram import CallbackQuery, InlineQuery, Message, Update
-from telegram.error import BadRequest
+from telegram.error import TelegramError
 from telegram.ext import ApplicationHandlerStop, filters
 
 from bot.errors import StoreError
@@ -49,15 +49,14 @@ async def admit(update: Update, context: BotContext) -> None:
         raise ApplicationHandlerStop
     try:
         standing = await context.parts.store.standing(user_id, chat_id)
-    except StoreError as error:  # what needs the store will say so; /help does not
-        logger.warning("neither language nor membership are known: %s", error)
-    else:
         if standing.language:
             context.speak(standing.language, user)
         if message and standing.left_at:
             if (message.edit_date or message.date) <= standing.left_at:
                 raise ApplicationHandlerStop
             await context.parts.store.note_membership(message.chat.id, None)
+    except StoreError as error:  # what needs the store will say so; /help does not
+        logger.warning("neither language nor membership are known: %s", error)
     if not is_allowed(context.parts.settings, user_id, chat_id):
         await _refuse(update, context, message)
         raise ApplicationHandlerStop
@@ -104,5 +103,5 @@ async def _refuse(update: Update, context: BotContext, message: Message | None) 
             text = context.texts.gettext("They can add this chat by its number: <code>{chat_id}</code>")
             text = f"{context.texts.gettext(NOT_FOR_YOU)}\n{fill(text, chat_id=str(message.chat.id))}"
             await context.reply(text)
-    except (BadRequest, StoreError) as error:  # nobody is let in because of this
+    except (TelegramError, StoreError) as error:  # nobody is let in because of this
         logger.warning("could not refuse chat %s: %s", message.chat.id if message else None, error)

@@ -26,6 +26,12 @@ from qa_engine.reloading import CheckpointWatcher
 
 MAX_FILES_AT_ONCE = 2
 
+COMMAND_NAMES = (
+    *("context", "append", "contexts", "ask", "clear", "privacy", "forget", "status", "language", "help", "start"),
+    *("settings", "reload"),
+)
+"""All commands; what they do stands in `bot.handlers.introducing`."""
+
 _COMMAND = re.compile(r"/([A-Za-z0-9_]{1,64})(?:@([A-Za-z0-9_]+))?\s*")
 _MENTION = re.compile(r"@([A-Za-z0-9_]+)[\s,:，：、]*")
 _KEYCAP = re.compile("[0-9#*]\ufe0f?\u20e3")
@@ -198,9 +204,20 @@ class ThroughMe(filters.MessageFilter):
 
 
 def command_in(text: str) -> Command | None:
-    """The command that `text` begins with, its name in lower case."""
+    """The command that `text` begins with, its name in lower case.
+
+    A known name ends before Latin letters and digits, too, where Chinese follows them: `/ask2016年谁夺冠？`. Else
+    they belong to the name, as in `/ask2`, which may be another bot's.
+    """
     match = _COMMAND.match(text)
-    return Command(match[1].lower(), match[2], text[match.end() :]) if match else None
+    if match is None:
+        return None
+    name, username = match[1].lower(), match[2]
+    beginnings = [known for known in COMMAND_NAMES if name.startswith(known)]
+    if beginnings and name not in beginnings and username is None and not text.split(maxsplit=1)[0].isascii():
+        name = max(beginnings, key=len)
+        return Command(name, None, text[len(f"/{name}") :])
+    return Command(name, username, text[match.end() :])
 
 
 def payload(message: Message) -> str:

@@ -60,7 +60,7 @@ async def tap(update: Update, context: BotContext) -> None:
     elif listed is not None:
         match action:
             case Action.SWITCH if await store.switch_context(chat_id, context_id):
-                said = fill(texts.gettext("From now on I read: {title}"), title=_title(listed))
+                said = texts.gettext("From now on I read: {title}").format(title=_title(listed))  # no HTML
                 page = 0
             case Action.RENAME:
                 text = texts.gettext("Reply to this message with the new name of <b>{title}</b>.")

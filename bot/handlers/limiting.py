@@ -3,7 +3,10 @@
 Which messages count is said in `bot.application`; how they are counted in `bot.transport`.
 """
 
+import logging
+
 from telegram import Update
+from telegram.error import TelegramError
 from telegram.ext import ApplicationHandlerStop
 
 from bot.handlers.conversation import BotContext, author_of
@@ -14,6 +17,8 @@ from bot.transport import PAUSE_SECONDS, Verdict
 
 TOO_FAST = N_("You write faster than I can read. Please wait {seconds} seconds, then send your last message again.")
 
+logger = logging.getLogger(__name__)
+
 
 async def slow_down(update: Update, context: BotContext) -> None:
     """Let a message through, or end its way here."""
@@ -21,7 +26,10 @@ async def slow_down(update: Update, context: BotContext) -> None:
     if (verdict := _verdict(context, author_of(message).id, message.chat.id)) is Verdict.TAKEN:
         return
     if verdict is Verdict.TOO_FAST:
-        await context.reply(fill(context.texts.gettext(TOO_FAST), seconds=PAUSE_SECONDS))
+        try:
+            await context.reply(fill(context.texts.gettext(TOO_FAST), seconds=PAUSE_SECONDS))
+        except TelegramError as error:  # nothing is let through because of this
+            logger.warning("could not slow down chat %s: %s", message.chat.id, error)
     raise ApplicationHandlerStop
 
 
@@ -31,7 +39,10 @@ async def slow_down_taps(update: Update, context: BotContext) -> None:
     if query is None or chat is None or (verdict := _verdict(context, query.from_user.id, chat.id)) is Verdict.TAKEN:
         return
     text = fill(context.texts.gettext(TOO_FAST), seconds=PAUSE_SECONDS) if verdict is Verdict.TOO_FAST else None
-    await acknowledge(query, text)
+    try:
+        await acknowledge(query, text)
+    except TelegramError as error:
+        logger.warning("could not slow down the taps in chat %s: %s", chat.id, error)
     raise ApplicationHandlerStop
 
 

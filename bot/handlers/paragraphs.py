@@ -1,6 +1,7 @@
 """/context, /append, /clear: which paragraph a chat's questions are about."""
 
 from datetime import datetime, timedelta
+from string import punctuation
 
 from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Message, Update
 from telegram.error import BadRequest
@@ -14,8 +15,12 @@ from bot.replies import MAX_MESSAGE_UNITS, fill, quote, readable, units
 from bot.store import Context
 from bot.texts import N_, Texts
 
-SPLIT_UNITS = range(3000, MAX_MESSAGE_UNITS + 1)
-"""How long a message is that a client has split from a longer text: it cuts at a line's end, where there is one."""
+SPLIT_UNITS = range(2000, MAX_MESSAGE_UNITS + 1)
+"""How long a message is that a client has split from a longer text.
+
+Telegram Desktop cuts in the second half: at a blank line, else at a line's end, else at a blank, else behind ASCII
+punctuation; and it trims the parts.
+"""
 
 SPLIT_SECONDS = 3
 """How soon after the part before the next one comes, by the times of sending."""
@@ -30,6 +35,9 @@ HOW_TO_SET = N_(
     "or reply to a message with <code>/context</code>. A file works, too: .txt, .md, .pdf, .docx."
 )
 TAKE_BUTTON = "context:take"
+TRIMMED = "trimmed"
+"""In a chat's data: the id of the last message of a paste behind which a client has trimmed white space."""
+
 SET = "context"
 """The purpose of asking for a paragraph: the reply to that becomes it."""
 
@@ -42,6 +50,8 @@ async def set_or_show_context(update: Update, context: BotContext) -> None:
         await _show_or_ask(context)
     elif problem := _problem(texts, text, parts.settings.max_context_chars):
         await context.reply(problem)
+    elif update.edited_message and await parts.store.has_grown(message.chat.id, topic_of(message), message.id):
+        await edited_append(update, context)
     else:
         paragraph = await parts.store.set_context(
             chat_of(message),
@@ -51,6 +61,7 @@ async def set_or_show_context(update: Update, context: BotContext) -> None:
             topic_id=topic_of(message),
             open_until=_open_until(message),
         )
+        _note_trimming(context)
         reply = await context.reply(_taken(context, paragraph))
         if _open_until(message):
             await parts.store.note_confirmation(paragraph.id, reply.id)
@@ -101,8 +112,7 @@ async def take_message(update: Update, context: BotContext) -> None:
 
 async def join_part(update: Update, context: BotContext) -> None:
     """A plain message that may be the next part of a text that its sender's client has split. Ends its way if so."""
-    message, parts, texts = context.message, context.parts, context.texts
-    max_chars = parts.settings.max_context_chars
+    message, parts = context.message, context.parts
     paragraph = await parts.store.join_part(
         message.chat.id,
         topic_of(message),
@@ -110,12 +120,23 @@ async def join_part(update: Update, context: BotContext) -> None:
         message.id,
         message.date,
         readable(message.text or ""),
-        max_chars,
+        parts.settings.max_context_chars,
         _open_until(message),
+        context.application.chat_data.get(message.chat.id, {}).get(TRIMMED),
     )
     if paragraph is None:
         return
-    chars = len(paragraph.text)
+    _note_trimming(context)
+    try:
+        await _tell_of_joining(context, paragraph)
+    except Exception as error:  # told or not, the message is a part, and no question
+        await context.application.process_error(update, error)
+    raise ApplicationHandlerStop
+
+
+async def _tell_of_joining(context: BotContext, paragraph: Context) -> None:
+    message, parts, texts = context.message, context.parts, context.texts
+    max_chars, chars = parts.settings.max_context_chars, len(paragraph.text)
     text = texts.gettext("Your text came in {parts:,} messages, and I have joined them. Characters: {chars:,}.")
     if chars >= max_chars:
         text = texts.gettext(
@@ -129,7 +150,6 @@ async def join_part(update: Update, context: BotContext) -> None:
     except BadRequest:  # it was deleted, or never came to be
         reply = await context.reply(told)
         await parts.store.note_confirmation(paragraph.id, reply.id)
-    raise ApplicationHandlerStop
 
 
 async def append(update: Update, context: BotContext) -> None:
@@ -163,7 +183,7 @@ async def append(update: Update, context: BotContext) -> None:
 
 
 async def edited_append(update: Update, context: BotContext) -> None:
-    """An edited /append: its first version stands in the paragraph already."""
+    """An edited message that is only a piece of the paragraph: its first version stands there already."""
     await context.reply(
         context.texts.gettext(
             "What you added before your edit stays as it was: I do not add a text twice. "
@@ -192,6 +212,16 @@ def _open_until(message: Message) -> datetime | None:
     """Until when the next message may belong to the same text as `message`; None where it was not split."""
     is_part = units(message.text or "") in SPLIT_UNITS
     return message.date + timedelta(seconds=SPLIT_SECONDS) if is_part else None
+
+
+def _note_trimming(context: BotContext) -> None:
+    """Keep, for the message that may come next, where the client has trimmed white space behind this one."""
+    message = context.message
+    text = message.text or ""
+    has_no_blank = not any(character.isspace() for character in text[MAX_MESSAGE_UNITS // 2 :])
+    is_cut_in_line = units(text) == MAX_MESSAGE_UNITS or (has_no_blank and text[-1:] in punctuation)
+    if _open_until(message) and not is_cut_in_line:
+        context.application.chat_data[message.chat.id][TRIMMED] = message.id
 
 
 def _taken(context: BotContext, paragraph: Context) -> str:

@@ -1,5 +1,5 @@
-"""The tables, as SQLAlchemy rows: chats, their contexts, the questions about these, the verdicts on the answers; and
-what users and chats have chosen.
+"""The tables, as SQLAlchemy rows: chats, their contexts, the questions about these, the verdicts on the answers; what
+users and chats have chosen; the updates that wait.
 
 The history that makes these tables stands in alembic/; a test holds the two together.
 """
@@ -157,6 +157,16 @@ class FeedbackRow(Row):
     correct_start: Mapped[int | None]  # in characters of the context's text, as is correct_end
     correct_end: Mapped[int | None]
     at: Mapped[datetime]
+
+
+class UpdateRow(Row):
+    """An update from Telegram, until it has been handled. Then `body` is null; the row stays until others have come."""
+
+    __tablename__ = "inbox"
+
+    update_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # Telegram's own
+    body: Mapped[str | None]  # JSON, as Telegram sent it
+    replays: Mapped[int]  # how often it has been taken up again after a crash
 
 
 class UserRow(Row):

@@ -29,7 +29,17 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from bot.errors import ContextTooLong
 from bot.store.connecting import open_engine, reported
-from bot.store.models import ChatRow, ChatSettingsRow, ContextRow, FeedbackRow, QuestionRow, Row, UserRow, storable
+from bot.store.models import (
+    ChatRow,
+    ChatSettingsRow,
+    ContextRow,
+    FeedbackRow,
+    QuestionRow,
+    Row,
+    UpdateRow,
+    UserRow,
+    storable,
+)
 from bot.store.records import (
     Author,
     Candidate,
@@ -127,11 +137,13 @@ class Store:
         text: str,
         max_chars: int,
         open_until: datetime | None,
+        trimmed_id: int | None = None,
     ) -> Context | None:
         """Put `text` directly behind the current paragraph, if that is a paste which the message continues.
 
         It does where the paragraph's last part is the author's, and was open for more when this one was sent; it
-        stays open until `open_until`. None where nothing is continued. What goes beyond `max_chars` is left out.
+        stays open until `open_until`. A line break comes between where the last part is the message `trimmed_id`.
+        None where nothing is continued. What goes beyond `max_chars` is left out.
         """
         async with self._transaction() as session:
             now = datetime.now(UTC)
@@ -141,10 +153,20 @@ class Store:
                 return None
             if row.open_until is None or sent_at > row.open_until:
                 return None
-            whole = (row.text + storable(text))[:max_chars]
+            between = "\n" if row.message_id == trimmed_id else ""
+            whole = (row.text + between + storable(text))[:max_chars]
             joined = _new_row(chat_id, whole, author, message_id, now, row)
             joined.parts, joined.open_until, joined.confirmation_id = row.parts + 1, open_until, row.confirmation_id
             return await _put(session, joined, row, now)
+
+    async def has_grown(self, chat_id: int, topic_id: int, message_id: int) -> bool:
+        """Whether the current paragraph began with that message, or grew by it, and has got more text since."""
+        async with self._transaction() as session:
+            row = await _current(session, chat_id, topic_id)
+            if row is None or row.message_id == message_id:
+                return False
+            before = _versions(row).where(ContextRow.message_id == message_id)
+            return (await session.execute(before)).first() is not None
 
     async def note_confirmation(self, context_id: int, message_id: int) -> None:
         """Remember which message told of the context, so that it can be edited."""
@@ -272,10 +294,9 @@ class Store:
         no_answer_score: float,
         checkpoint: str,
         latency_ms: float,
-        reply_message_id: int | None = None,
         candidates: "Sequence[Answer]" = (),
     ) -> int | None:
-        """Keep a question and the reply that it got; `answer` is None when the paragraph does not say.
+        """Keep a question and what was found; `answer` is None when the paragraph does not say.
 
         `candidates` are all answers that were found, best first, the given one too.
         Returns the question's id; None, with nothing kept, when that context was cleared in the meantime: the
@@ -301,7 +322,6 @@ class Store:
                 no_answer_score=no_answer_score,
                 checkpoint=checkpoint,
                 latency_ms=latency_ms,
-                reply_message_id=reply_message_id,
                 asked_at=now,
             )
             session.add(row)
@@ -392,6 +412,33 @@ class Store:
             await session.execute(delete(ChatRow).where(ChatRow.id == chat_id))
             return Forgotten(contexts, questions, verdicts)
 
+    async def keep_updates(self, updates: Mapping[int, str]) -> set[int]:
+        """Keep updates from Telegram, by their ids, until they are dropped; returns those that have not come before.
+
+        A dropped one that does not come again here never will: its id is deleted.
+        """
+        async with self._transaction() as session:
+            numbers = list(updates)
+            gone = UpdateRow.body.is_(None) & UpdateRow.update_id.not_in(numbers)
+            await session.execute(delete(UpdateRow).where(gone))
+            known = await session.scalars(select(UpdateRow.update_id).where(UpdateRow.update_id.in_(numbers)))
+            new = updates.keys() - set(known)
+            session.add_all(UpdateRow(update_id=number, body=updates[number], replays=0) for number in new)
+            return new
+
+    async def updates_left(self) -> list[tuple[int, int, str]]:
+        """Updates that were kept and not dropped, oldest first: id, how often it was given out here, and body."""
+        async with self._transaction() as session:
+            left = UpdateRow.body.is_not(None)
+            await session.execute(update(UpdateRow).where(left).values(replays=UpdateRow.replays + 1))
+            rows = await session.scalars(select(UpdateRow).where(left).order_by(UpdateRow.update_id))
+            return [(row.update_id, row.replays, row.body or "") for row in rows]
+
+    async def drop_update(self, update_id: int) -> None:
+        """Delete what the update said. Its id stays: Telegram may not know yet that it has come."""
+        async with self._transaction() as session:
+            await session.execute(update(UpdateRow).where(UpdateRow.update_id == update_id).values(body=None))
+
     async def questions_answered(self, chat_id: int | None = None) -> int:
         """How many questions of the chat, or of all chats, are kept; abstentions count."""
         query = select(func.count()).select_from(QuestionRow)
@@ -403,20 +450,24 @@ class Store:
     async def migrate_chat(self, old_chat_id: int, new_chat_id: int) -> None:
         """Move everything to the id that Telegram gives a group when it becomes a supergroup.
 
-        What was set under the new id before this call stays current. A second call changes nothing.
+        What was set under the new id before this call stays current. A second call changes nothing. Messages are
+        numbered anew there, so that what is moved knows of none.
         """
         async with self._transaction() as session:
             now = datetime.now(UTC)
+            is_known = await _hold(session, old_chat_id, now)
             await _move_settings(session, old_chat_id, new_chat_id)
-            if not await _hold(session, old_chat_id, now):
+            if not is_known:
                 return
             old = await session.get_one(ChatRow, old_chat_id)
             await _enter(session, Chat(new_chat_id, "supergroup", old.title), now)
             if await _current(session, new_chat_id) is not None:
                 await _retire_current(session, old_chat_id)  # a plain group has no topics
-            for kept in (ContextRow, QuestionRow):
-                move = update(kept).where(kept.chat_id == old_chat_id)
-                await session.execute(move.values(chat_id=new_chat_id))
+            contexts = update(ContextRow).where(ContextRow.chat_id == old_chat_id)
+            unknown = {"message_id": None, "confirmation_id": None, "open_until": None}
+            await session.execute(contexts.values(chat_id=new_chat_id, **unknown))
+            questions = update(QuestionRow).where(QuestionRow.chat_id == old_chat_id)
+            await session.execute(questions.values(chat_id=new_chat_id, message_id=None, reply_message_id=None))
             await session.delete(old)
 
     async def standing(self, user_id: int | None, chat_id: int | None) -> Standing:

@@ -35,6 +35,26 @@ def test_big5_is_told_from_gb18030() -> None:
     assert read_here(TRADITIONAL.encode("big5")).text == TRADITIONAL.rstrip("\n")
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        (TEXT * 9).encode().rstrip()[:-1],
+        b"\xef\xbb\xbf" + (TEXT * 9).encode().rstrip()[:-1],
+        (TEXT * 9).encode() + b"\xff",
+        (TEXT * 9).encode() + b"\0",
+        (TEXT * 9 + "\n").encode("utf-16") + b"a",
+    ],
+)
+def test_a_text_with_a_wrong_byte_or_two_is_read_all_the_same(damaged: bytes) -> None:
+    assert read_here(damaged).text.startswith((TEXT * 9).rstrip("\n")[:-1])
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("湖人队", "gb18030"), ("湖人隊", "big5")])
+def test_a_few_chinese_words_in_an_english_text_are_no_wrong_bytes(name: str, encoding: str) -> None:
+    text = f"James plays for the Lakers ({name}). " + "He was born in Akron and is 203 cm tall. " * 40
+    assert read_here(text.encode(encoding)).text == text
+
+
 def test_a_word_file_keeps_its_order_and_a_merged_cell_comes_once() -> None:
     data = word("第一段。", "第二段。", table=[["姓名", "身高"], ["詹姆斯", "203厘米"]])
     assert read_here(data) == Document(DOCX, "第一段。\n第二段。\n姓名\t身高\n詹姆斯\t203厘米")
@@ -43,6 +63,35 @@ def test_a_word_file_keeps_its_order_and_a_merged_cell_comes_once() -> None:
         b"<w:p><w:r><w:t>both</w:t></w:r></w:p></w:tc></w:tr></w:tbl>"
     )
     assert read_here(word_of(merged)).text == "both"
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("<w:p>{他生于}<w:smartTag w:element='chsdate'>{1984年}</w:smartTag>{。}</w:p>", "他生于1984年。"),
+        ("<w:p><w:smartTag><w:smartTag>{203}</w:smartTag>{厘米}</w:smartTag></w:p>", "203厘米"),
+        (
+            "<w:p>{金额为}<w:ins>{三}</w:ins><w:del>{二}<w:r><w:delText>二</w:delText></w:r></w:del>{元}</w:p>",
+            "金额为三元",
+        ),
+        ("<w:p><w:moveFrom>{甲}</w:moveFrom>{乙}<w:moveTo>{甲}</w:moveTo></w:p>", "乙甲"),
+        ("<w:p>{甲方：}<w:sdt><w:sdtPr/><w:sdtContent>{某公司}</w:sdtContent></w:sdt></w:p>", "甲方：某公司"),
+        ("<w:p>{一}</w:p><w:sdt><w:sdtContent><w:p>{二}</w:p></w:sdtContent></w:sdt><w:p>{三}</w:p>", "一\n二\n三"),
+        ("<w:ins><w:sdt><w:sdtContent><w:p>{一}</w:p></w:sdtContent></w:sdt></w:ins>", "一"),
+        (
+            "<w:tbl><w:tblGrid><w:gridCol/><w:gridCol/></w:tblGrid><w:tr><w:tc><w:p>{姓名}</w:p></w:tc>"
+            "<w:sdt><w:sdtContent><w:tc><w:p>{身高}</w:p></w:tc></w:sdtContent></w:sdt></w:tr></w:tbl>",
+            "姓名\t身高",
+        ),
+        ("<w:p><w:ins><w:r><w:t>一</w:t><w:br/><w:t>二</w:t><w:tab/><w:t>三</w:t></w:r></w:ins></w:p>", "一\n二\t三"),
+        ("<w:p><w:hyperlink><w:smartTag>{链接}</w:smartTag></w:hyperlink></w:p>", "链接"),
+        ("<w:p><w:r><w:ruby><w:rt>{hàn}</w:rt><w:rubyBase>{汉}</w:rubyBase></w:ruby></w:r>{字}</w:p>", "汉字"),
+    ],
+)
+def test_a_word_file_loses_no_word_of_what_is_shown(body: str, text: str) -> None:
+    """`{…}` stands for a run of text."""
+    runs = body.replace("{", "<w:r><w:t>").replace("}", "</w:t></w:r>")
+    assert read_here(word_of(runs.encode())).text == text
 
 
 def test_a_pdf_tells_where_its_pages_begin() -> None:

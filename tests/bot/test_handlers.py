@@ -12,9 +12,11 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 import torch
@@ -23,8 +25,10 @@ from telegram.request import RequestData
 
 from bot.application import build_application, offer_commands
 from bot.console import BOT, TOKEN, TerminalRequest
+from bot.errors import StoreError
 from bot.handlers import operating
-from bot.handlers.conversation import BotApplication, Flaw, Parts, command_in, flaw_of
+from bot.handlers.conversation import COMMAND_NAMES, BotApplication, Flaw, Parts, command_in, flaw_of
+from bot.handlers.introducing import ADMIN_COMMANDS, COMMANDS, GROUP_ADMIN_COMMANDS
 from bot.settings import Settings
 from bot.store import Store
 from bot.store.migrating import migrate
@@ -257,6 +261,47 @@ async def test_a_failure_is_told_with_the_reference_under_which_the_log_has_it(
         assert "秘密" not in caplog.text
 
 
+async def test_nobody_is_let_in_because_the_refusal_cannot_be_delivered(tmp_path: Path) -> None:
+    async with bench(tmp_path, allowed_user_ids={7}) as desk:
+        store = desk.application.bot_data.store
+        await desk.say("/context 一。", chat_id=-1, user_id=7)
+        desk.request.refuse = lambda method, parameters: True
+        await desk.say("/context 二。")
+        assert await store.current_context(1) is None
+        await desk.press("library:x:1:0", chat_id=-1)
+        context = await store.current_context(-1)
+        assert context and context.text == "一。"
+
+
+async def test_nobody_is_let_in_because_the_store_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise StoreError("no space left")
+
+    async with bench(tmp_path, allowed_user_ids={7}) as desk:
+        store = desk.application.bot_data.store
+        await store.note_membership(1, datetime(1960, 1, 1, tzinfo=UTC))
+        monkeypatch.setattr(store, "note_membership", fail)
+        await desk.say("/context 二。")
+        assert await store.current_context(1) is None
+
+
+async def test_who_is_too_fast_is_not_heard_even_where_that_cannot_be_told(tmp_path: Path) -> None:
+    async with bench(tmp_path, max_user_messages_a_minute=1) as desk:
+        await desk.say("/context 一。")
+        desk.request.refuse = lambda method, parameters: True
+        await desk.say("/context 二。")
+        await desk.press("library:x:1:0")
+        context = await desk.application.bot_data.store.current_context(1)
+        assert context and context.text == "一。"
+
+
+async def test_a_name_is_told_in_passing_as_it_is(tmp_path: Path) -> None:
+    async with bench(tmp_path) as desk:
+        await desk.say("/context R&D <部门>")
+        await desk.say("/context 二。")
+        assert await desk.press("library:s:1:0") == "From now on I read: R&D <部门>"
+
+
 async def test_admins_are_told_of_checkpoints_in_their_language(tmp_path: Path) -> None:
     async with bench(tmp_path, admin_user_ids={7, 8}) as desk:
         await desk.say("/status", chat_id=8, user_id=8, language_code="en")
@@ -290,7 +335,8 @@ async def test_a_command_menu_that_is_refused_stops_nothing(tmp_path: Path, capl
 
 
 async def test_updates_of_one_chat_wait_for_each_other_and_others_do_not() -> None:
-    processor = OrderInChat()
+    forget = AsyncMock()
+    processor = OrderInChat(forget)
     may_go = asyncio.Event()
     done: list[str] = []
 
@@ -307,8 +353,10 @@ async def test_updates_of_one_chat_wait_for_each_other_and_others_do_not() -> No
     second = asyncio.create_task(processor.process_update(update_in(1), handle("second", waits=False)))
     await processor.process_update(update_in(2), handle("other chat", waits=False))
     assert done == ["other chat"]
+    assert forget.await_count == 1
     may_go.set()
     await asyncio.gather(first, second)
+    assert forget.await_count == 3
     assert done == ["other chat", "first", "second"]
 
 
@@ -321,12 +369,25 @@ async def test_updates_of_one_chat_wait_for_each_other_and_others_do_not() -> No
         ("/context\u3000\u3000缩进", "context", None, "缩进"),
         ("/ask@中文", "ask", None, "@中文"),
         ("/start", "start", None, ""),
+        ("/ask2016年谁夺冠？", "ask", None, "2016年谁夺冠？"),
+        ("/ContextNBA-总决赛 2016", "context", None, "NBA-总决赛 2016"),
+        ("/contexts谁", "contexts", None, "谁"),
+        ("/contexts2谁", "contexts", None, "2谁"),
+        ("/asking", "asking", None, ""),
+        ("/ask2 谁？", "ask2", None, "谁？"),
+        ("/ask2\u3000谁？", "ask2", None, "谁？"),
+        ("/ask2@other_bot谁？", "ask2", "other_bot", "谁？"),
+        ("/play2谁", "play2", None, "谁"),
     ],
 )
 def test_a_command_is_its_name_and_what_follows(text: str, name: str, username: str | None, payload: str) -> None:
     command = command_in(text)
     assert command
     assert (command.name, command.username, command.payload) == (name, username, payload)
+
+
+def test_every_command_is_known_where_commands_are_read() -> None:
+    assert set(COMMAND_NAMES) == {*COMMANDS, *GROUP_ADMIN_COMMANDS, *ADMIN_COMMANDS}
 
 
 @pytest.mark.parametrize("text", ["", "问 /ask", "/", "//ask", "/？", " /ask"])
@@ -352,3 +413,52 @@ def test_other_texts_are_no_commands(text: str) -> None:
 )
 def test_a_text_is_read_only_when_it_has_a_letter_or_a_number(text: str, flaw: Flaw | None) -> None:
     assert flaw_of(text) is flaw
+
+
+async def test_the_parts_of_a_paste_are_joined_as_they_were_before_the_client_cut_them(tmp_path: Path) -> None:
+    """At a line's end, which it trims; in a line without a blank; behind a sign in such a line."""
+    async with bench(tmp_path) as desk:
+        parts = ["一" * 2049, "二" * 4096, "三" * 2100 + "3.", "14"]
+        await desk.say(f"/context {parts[0]}")
+        for part in parts[1:]:
+            await desk.say(part)
+        paragraph = await desk.application.bot_data.store.current_context(1)
+        assert paragraph
+        assert paragraph.text == f"{parts[0]}\n{parts[1]}{parts[2]}{parts[3]}"
+        assert desk.shown().startswith("Your text came in 4 messages, and I have joined them. Characters: 8,250.")
+
+
+async def test_a_part_that_is_joined_is_no_question_even_where_that_cannot_be_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bench(tmp_path) as desk:
+        desk.reader.may_answer.set()
+        await desk.say("/context " + "一" * 4000)
+        desk.request.refuse = lambda method, parameters: method == "editMessageText"
+        with caplog.at_level(logging.INFO):
+            await desk.say("二" * 500)
+        assert "chat 1 does not let the bot write" in caplog.text
+        assert len(desk.request.texts()) == 1
+        store = desk.application.bot_data.store
+        assert await store.questions_answered() == 0
+        paragraph = await store.current_context(1)
+        assert paragraph
+        assert len(paragraph.text) == 4501
+
+
+@pytest.mark.parametrize("more", ["/append 二。", "二" * 500])
+async def test_an_edit_of_a_paragraph_that_has_grown_since_drops_nothing(tmp_path: Path, more: str) -> None:
+    async with bench(tmp_path) as desk:
+        text, store = "/context " + "一" * 4087, desk.application.bot_data.store
+        await desk.say(text)
+        first = await store.current_context(1)
+        await desk.say(more)
+        grown = await store.current_context(1)
+        assert first
+        chat = {"id": 1, "type": "private", "first_name": "Li"}
+        user = {"id": 1, "is_bot": False, "first_name": "Li", "language_code": "en"}
+        edited = {"message_id": first.message_id, "date": 0, "edit_date": 1, "chat": chat, "from": user, "text": text}
+        update = {"update_id": next(ids), "edited_message": edited}
+        await desk.application.process_update(Update.de_json(update, desk.application.bot))
+        assert desk.request.texts()[-1].startswith("What you added before your edit stays as it was")
+        assert await store.current_context(1) == grown

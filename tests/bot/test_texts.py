@@ -82,6 +82,11 @@ def test_traditional_chinese_is_worded_as_in_taiwan() -> None:
     assert [text for text in said if SAID_ELSEWHERE.search(text)] == []
 
 
+@pytest.mark.parametrize(("language", "says"), [(CHINESE, "把本聊天加入名单"), (TRADITIONAL, "把本聊天室加入名單")])
+def test_it_is_the_chat_that_is_put_on_the_list_and_nobody_who_joins_it(language: str, says: str) -> None:
+    assert says in texts_in(language).gettext("They can add this chat by its number: <code>{chat_id}</code>")
+
+
 @pytest.mark.parametrize(
     ("code", "language"),
     [

@@ -107,6 +107,31 @@ def test_ask_reads_stdin_and_drops_a_byte_order_mark(run: Run, sure: Path, monke
     assert CONTEXT[answer["start"] : answer["end"]] == answer["text"]
 
 
+def test_ask_reports_a_closed_stdin(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    status, out, err = run("ask", "--context-file", "-", "他在哪里？")
+    assert (status, out) == (1, "")
+    assert err.startswith("error: -: stdin is closed")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_ask_prints_what_the_terminal_s_encoding_lacks_with_a_backslash(
+    run: Run, sure: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    path = tmp_path / "paragraph.txt"
+    path.write_text("👍", encoding="utf-8")
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="gbk"))
+    assert run("ask", "--checkpoint", sure, "--context-file", path, *options, "他在哪里？")[0] == 0
+    sys.stdout.flush()
+    text = printed.getvalue().decode("gbk")
+    if options:
+        assert json.loads(text)["answers"][0]["text"] == "👍"
+    else:
+        assert text.split() == [r"\U0001f44d"]
+
+
 @pytest.mark.parametrize(
     ("content", "question", "message"),
     [
@@ -189,6 +214,15 @@ def test_predict_abstains_only_where_it_may(run: Run, unsure: Path, tmp_path: Pa
     assert json.loads(predictions.read_text(encoding="utf-8")) == {"q": "", "blank": ""}
 
 
+def test_predict_gives_a_null_score_for_an_empty_question_too(run: Run, sure: Path, tmp_path: Path) -> None:
+    data, predictions, nulls = tmp_path / "data.json", tmp_path / "predictions.json", tmp_path / "nulls.json"
+    data.write_text(squad(paragraph(CONTEXT, empty=" ", q="他在哪里？")), encoding="utf-8")
+    assert run("predict", "--checkpoint", sure, data, "-o", predictions, "--null-scores", nulls)[0] == 0
+    scores = json.loads(nulls.read_text(encoding="utf-8"))
+    assert list(scores) == ["empty", "q"]
+    assert scores["empty"] == 1 > scores["q"]
+
+
 def test_predict_writes_json_even_for_half_a_surrogate_pair(run: Run, unigram_model: Path, tmp_path: Path) -> None:
     data, predictions = tmp_path / "data.json", tmp_path / "predictions.json"
     context = "\ud83d"
@@ -203,6 +237,8 @@ def test_predict_writes_json_even_for_half_a_surrogate_pair(run: Run, unigram_mo
         (b"{oops", "is not JSON: line 1"),
         ("[\n1,\n]".encode("utf-16"), "is not UTF-8"),
         (b"[]", "is not in SQuAD's layout"),
+        (b"[" * 100_000, "is nested too deeply"),
+        (b'{"data": ' + b"1" * 5000 + b"}", "a number of too many digits"),
         (b"{}", "'data'"),
         (b'{"data": null}', "is not in SQuAD's layout"),
         (b'{"data": [{"paragraphs": [{"qas": []}, 5]}]}', "is not in SQuAD's layout"),

@@ -1,6 +1,8 @@
 """A checkpoint is there whole or not at all, and what was altered since is noticed."""
 
+import logging
 import multiprocessing
+import os
 import random
 import shutil
 import time
@@ -175,6 +177,51 @@ def test_a_checkpoint_removed_while_we_look_is_no_error(tmp_path: Path, monkeypa
     monkeypatch.setattr("qa_engine.checkpoints.read_manifest", read_too_late)
     assert set(candidates(tmp_path)) <= {checkpoint}
     assert candidates(tmp_path) == []
+
+
+def test_a_folder_that_may_not_be_looked_into_is_passed_over_and_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = publish(tmp_path, manifest(), write_files)
+    (tmp_path / "lost+found").mkdir()
+    is_file = Path.is_file
+
+    def refused(path: Path) -> bool:  # root, as whom tests may run, is refused nothing
+        if path.parent.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    assert [candidates(tmp_path) for _ in range(3)] == [[checkpoint]] * 3
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.message.startswith(f"{tmp_path / 'lost+found'} is passed over: Permission denied")
+    assert "chmod" in record.message
+
+
+def test_a_checkpoint_whose_manifest_may_not_be_read_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readable, secret = (publish(tmp_path, manifest(), write_files) for _ in range(2))
+    read_bytes = Path.read_bytes
+
+    def refused(path: Path) -> bytes:
+        if path == secret / MANIFEST:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    assert candidates(tmp_path) == [readable]
+
+
+def test_a_published_checkpoint_can_be_read_by_all_users(tmp_path: Path) -> None:
+    umask = os.umask(0o077)
+    try:
+        checkpoint = publish(tmp_path, manifest(), write_files)
+    finally:
+        os.umask(umask)
+    for path in [checkpoint, *checkpoint.rglob("*")]:
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
 
 
 def truncate(checkpoint: Path) -> None:

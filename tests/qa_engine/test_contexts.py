@@ -1,5 +1,7 @@
 """What is known of a context is found once; of a long document the passages that the question is about are read."""
 
+import random
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 
 from qa_engine import Ask, Reader
 from qa_engine.contexts import Contexts
-from qa_engine.passages import PASSAGES_READ, READ_WHOLE_TOKENS
+from qa_engine.passages import PASSAGES_READ, READ_WHOLE_TOKENS, Passages
+from qa_engine.windows import Tokens
 from tests.qa_engine.material import any_text
 
 NEEDLE = "灯塔看守人老周每天清晨五点起床喂海鸥。"
@@ -76,6 +79,16 @@ def test_of_spans_that_score_alike_the_one_in_the_passage_that_fits_the_question
     assert tokens.starts[best.first] <= found.spans[0, 0] < tokens.ends[best.first + best.count - 1]
 
 
+@pytest.mark.parametrize(
+    ("written", "asked"), [("ＡＢＣ１２３号", "abc123号在哪里？"), ("Abc123号", "ＡＢＣ１２３号在哪里？")]
+)
+def test_full_width_letters_and_digits_are_found_by_half_width_ones(written: str, asked: str) -> None:
+    text = HAY * 200 + written + HAY * 200
+    places = np.arange(len(text), dtype=np.int32)
+    best = Passages(text, Tokens(places, places, places + 1)).best(asked, 440)[0]
+    assert best.first <= text.index(written) < best.first + 440
+
+
 def test_a_question_without_a_pair_of_the_text_reads_its_beginning(reader: Reader) -> None:
     encoded = reader.encode(Ask("zzz", document(60_000, 0.5)))
     assert encoded.windows[0].first == 0
@@ -95,6 +108,22 @@ def test_the_cache_stays_within_its_bytes_and_keeps_what_was_used_last(reader: R
         assert known.bytes < kept_bytes
         assert contexts.known(known.text) is known
         assert contexts.kept_bytes <= kept_bytes
+
+
+def test_a_long_context_counts_for_no_less_than_its_index_takes(reader: Reader) -> None:
+    letters = sorted(piece for piece in reader.tokenizer.get_vocab() if len(piece) == 1)
+    frequencies = [1 / (rank + 10) for rank in range(len(letters))]  # about as in prose
+    text = "".join(random.Random(7).choices(letters, frequencies, k=20_000))
+    reader.contexts.known(document(20_000, 0.5))  # whatever is made once is made
+    contexts = Contexts(reader.window_maker)
+    tracemalloc.start()
+    try:
+        known = contexts.known(text)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert known.passages is not None
+    assert taken <= known.bytes == contexts.kept_bytes
 
 
 def test_what_is_larger_than_the_cache_is_read_and_not_kept(reader: Reader) -> None:

@@ -198,7 +198,6 @@ async def test_what_was_asked_before_is_known_until_the_checkpoint_changes(
         await engine.swap(new)
         await engine.ask("他在哪里？", CONTEXT)
         assert len(new.batches) == 1
-        assert engine.answered == 5
 
 
 async def test_one_too_many_is_told_at_once(reader: GatedReader) -> None:
@@ -253,7 +252,6 @@ async def test_a_bad_ask_spoils_only_itself(reader: GatedReader, bad: str, error
             await spoilt
         for task in (first, before, after):
             assert isinstance(await task, Reading)
-        assert engine.answered == 3
         assert (await engine.ask("later", CONTEXT)).checkpoint == reader.name
 
 
@@ -362,7 +360,7 @@ async def test_a_soak_with_swaps_gives_everyone_the_reading_of_one_checkpoint_on
 
     async with Engine(readers[0]) as engine:
         await asyncio.gather(*(client(number, engine) for number in range(100)))
-        assert engine.answered == len(answered) == 2000
+    assert len(answered) == 2000
     by_name = {reader.name: reader for reader in readers}
     assert {reading.checkpoint for _, _, reading in answered} == by_name.keys()
     alone: dict[tuple[str, str, str], Reading] = {}

@@ -4,7 +4,7 @@ import logging
 import math
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -207,6 +207,8 @@ TRIMMED = [  # 【 and 】 mark the span before
     ("去【北京\r】\n", "北京"),
     ("去\r【\n北京】", "北京"),
     ("【 \u0301中】", " \u0301中"),
+    ("坐【ﾊ】ﾞｽ", "ﾊﾞ"),
+    ("吃ﾊ【ﾟﾝ】", "ﾊﾟﾝ"),
 ]
 
 
@@ -273,6 +275,43 @@ def test_a_checkpoint_that_is_nowhere_is_missing_by_name(source: str | Path, mon
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointMissing, match=r"no.such"):
         Reader.load(source)
+
+
+@pytest.fixture
+def on_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Path]:
+    """Puts a folder as `someone/reader` into the local cache of the Hub, from which it is read without a network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def put(folder: Path) -> Path:
+        model, commit = tmp_path / "hub" / "models--someone--reader", "c" * 40
+        shutil.copytree(folder, model / "snapshots" / commit)
+        (model / "refs").mkdir()
+        (model / "refs" / "main").write_text(commit)
+        return model / "snapshots" / commit
+
+    return put
+
+
+def test_a_checkpoint_of_ours_on_the_hub_keeps_its_manifest(
+    wordpiece_model: Path, tmp_path: Path, on_hub: Callable[[Path], Path]
+) -> None:
+    windows = WindowSettings(max_tokens=200, stride=40)
+    cached = on_hub(publish_copy(wordpiece_model, tmp_path, windows=windows, no_answer_threshold=0.25))
+    reader = Reader.load("someone/reader", device="cpu")
+    assert reader.name == "someone/reader"
+    assert reader.manifest is not None
+    assert reader.window_maker.sizes == WindowSizes(200, 40)
+    assert reader.calibration.no_answer_threshold == 0.25
+    (cached / "config.json").write_text("{}")
+    with pytest.raises(CheckpointBroken, match=r"config\.json has 2 bytes"):
+        Reader.load("someone/reader", device="cpu")
+
+
+def test_any_other_model_of_the_hub_is_read_uncalibrated(wordpiece_model: Path, on_hub: Callable[[Path], Path]) -> None:
+    on_hub(wordpiece_model)
+    reader = Reader.load("someone/reader", device="cpu")
+    assert (reader.name, reader.manifest) == ("someone/reader", None)
 
 
 def test_only_safetensors_are_loaded(wordpiece_model: Path, tmp_path: Path) -> None:

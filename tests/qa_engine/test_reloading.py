@@ -453,7 +453,6 @@ async def test_questions_asked_all_the_while_are_all_answered_by_one_model_each(
                 assert (await engine.ask(*ask)).checkpoint == checkpoints[-1].name
         is_over = True
         await asyncio.gather(*askers)
-        assert engine.answered == len(readings) + 2 * len(asks)
 
     expected = {path.name: load(path) for path in checkpoints}
     assert {reading.checkpoint for _, reading in readings} == set(expected)

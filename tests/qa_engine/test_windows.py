@@ -75,11 +75,13 @@ def test_a_window_is_what_the_tokenizer_makes_of_question_and_context(
 def test_a_long_question_is_cut_with_a_warning_and_the_context_is_not(
     maker: WindowMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    question = maker.tokenize_question("问的电话，" * 1000)
+    text = "问的电话，" * 1000 + "他在家里工作？"
+    question = maker.tokenize_question(text)
     assert len(question) == MAX_QUESTION_TOKENS
+    assert question.ends[-1] == len(text), "what is asked stands at the end"
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "cut to its first 64" in record.message
+    assert "cut to its last 64" in record.message
     (context,) = maker.tokenize(["人民的时间。" * 300])
     windows = maker.windows(question, context)
     assert windows[-1].first + windows[-1].count == len(context)
@@ -91,6 +93,19 @@ def test_a_question_that_just_fits_is_not_cut(maker: WindowMaker, caplog: pytest
     surplus = len(whole) - MAX_QUESTION_TOKENS  # a tokenizer may begin each text with a token of its own
     assert len(maker.tokenize_question(text[surplus:])) == MAX_QUESTION_TOKENS
     assert not caplog.records
+
+
+@pytest.mark.parametrize("sign", ["<s>", "</s>", "<pad>", "[CLS]", "[SEP]", "[PAD]", "[MASK]"])
+def test_the_model_s_own_signs_are_unknown_words_where_a_text_holds_them(
+    tokenizer: PreTrainedTokenizerBase, maker: WindowMaker, sign: str
+) -> None:
+    text = f"问{sign}书"
+    for tokens in (*maker.tokenize([text]), maker.tokenize_question(text)):
+        assert not set(tokens.ids.tolist()) & set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        assert tokens.ends[-1] == len(text)
+        if sign in tokenizer.all_special_tokens:
+            (place,) = np.flatnonzero(tokens.ids == tokenizer.unk_token_id)
+            assert text[tokens.starts[place] : tokens.ends[place]] == sign
 
 
 def test_a_context_is_never_truncated(maker: WindowMaker) -> None:

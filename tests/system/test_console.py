@@ -95,6 +95,14 @@ def test_the_paragraph_is_still_set_the_next_time_and_english_is_spoken_on_reque
     assert ended.returncode == 0
 
 
+def test_what_is_said_the_next_time_neither_edits_nor_continues_what_was_said_before(tmp_path: Path) -> None:
+    run(tmp_path, "chat", typed=f"/context {PARAGRAPH * 70}")
+    ended = run(tmp_path, "chat", typed="詹姆斯在哪个球队？\n/context 第二篇。")
+    assert "\n洛杉矶湖人队\n" in f"\n{ended.stdout}"
+    ended = run(tmp_path, "chat", typed="/context 第三篇。\n/contexts")
+    assert "保存的段落：3 个" in ended.stdout
+
+
 def test_a_line_that_fails_is_shown_by_the_exit_status(tmp_path: Path) -> None:
     """Migrated, then spoilt: the tables are gone, but the database says that it is up to date."""
     run(tmp_path, "migrate")

@@ -363,6 +363,24 @@ def test_what_was_asked_while_the_bot_was_down_or_stopping_is_answered_once(tmp_
         assert replies == before + last
 
 
+def test_what_a_killed_bot_had_taken_and_not_answered_is_answered_after_its_next_start(tmp_path: Path) -> None:
+    with BotApiServer().running() as server:
+        alice = private_chat(server, "zh")
+        with started(tmp_path, **telegram(server)) as bot:
+            alice.asks(f"/context {PARAGRAPH}")
+            server.fail("sendMessage", Fault(silent_seconds=15))
+            asked = [alice.says(TEAM), alice.says(TEAM)]
+            server.wait_until_confirmed()  # Telegram has forgotten them
+            assert bot.stop(signal.SIGKILL) == -signal.SIGKILL
+        answered = len(server.calls)
+        with started(tmp_path, **telegram(server)) as bot:
+            assert all(ANSWER.search(server.reply_to(question).text) for question in asked)
+            assert alice.asks("/help")
+            assert bot.stop() == 0
+        replies = [call.replies_to for call in server.calls[answered:] if is_sent(call)]
+        assert replies[:2] == asked and len(replies) == 3
+
+
 def test_an_unreachable_server_is_told_in_one_line_and_tried_again(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]

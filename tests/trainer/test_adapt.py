@@ -82,6 +82,24 @@ def test_what_it_makes_is_a_base_for_fine_tuning_and_for_adapting_again(
     assert len(AutoTokenizer.from_pretrained(tmp_path / "again" / "adapted")) == len(tokenizer)
 
 
+def test_it_writes_no_token_and_uploads_nothing(
+    unigram_model: Path,
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = arguments(unigram_model, tmp_path, "--corpus", str(corpus), "--max_steps", "1", "--hub_token", "hf_secret")
+    monkeypatch.setattr("sys.argv", ["trainer", *flags])
+    assert main(flags) == 0
+    card = (tmp_path / "adapted" / "README.md").read_text(encoding="utf-8")
+    assert "hf_secret" not in card
+    assert "--hub_token ..." in card
+    with pytest.raises(SystemExit):
+        main([*flags, "--push_to_hub"])
+    assert "adapt uploads nothing" in capsys.readouterr().err
+
+
 def test_the_answering_head_of_a_base_is_kept(wordpiece_model: Path, corpus: Path, tmp_path: Path) -> None:
     assert main(arguments(wordpiece_model, tmp_path, "--corpus", str(corpus), "--max_steps", "2")) == 0
     model, loading = AutoModelForQuestionAnswering.from_pretrained(tmp_path / "adapted", output_loading_info=True)

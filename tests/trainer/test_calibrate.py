@@ -166,6 +166,14 @@ def test_off_topic_pairs_join_a_question_to_a_context_that_does_not_hold_its_ans
     assert max((len(list(some)) for _, some in itertools.groupby(sorted(pair.id for pair in pairs))), default=0) <= 2
 
 
+def test_a_question_that_is_asked_of_many_texts_is_off_topic_on_none_of_these() -> None:
+    venues = [example(f"{price}元", context=f"门票{price}元。", question="门票多少钱？") for price in range(30, 60)]
+    assert off_topic(venues, 20, seed=0) == []
+    others = [example("王羲之"), example("张旭", context="张旭写过草书。", question="谁写过草书？")]
+    pairs = off_topic([*venues, *others], 40, seed=0)
+    assert {pair.context for pair in pairs if pair.question == "门票多少钱？"} == {one.context for one in others}
+
+
 def test_off_topic_pairs_depend_on_the_seed_alone() -> None:
     examples = on_many_contexts(30)
     assert off_topic(examples, 15, seed=1) == off_topic(examples, 15, seed=1) != off_topic(examples, 15, seed=2)

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,11 @@ def test_what_cannot_be_labelled_is_left_out(wordpiece_model: Path) -> None:
     window_maker = WindowMaker(AutoTokenizer.from_pretrained(wordpiece_model), SIZES)
     (only,) = tokenize_examples([nowhere, tokenless, nothing, kept], window_maker)
     assert only.answer == (2, 3)
+
+
+def test_a_question_is_learned_in_the_script_in_which_it_will_be_read(window_maker: WindowMaker) -> None:
+    (learned,) = tokenize_examples([replace(example("电话是三。", 3, 4), question="電話是什麼？")], window_maker)
+    assert learned.question.ids.tolist() == window_maker.tokenize_question("电话是什么？").ids.tolist()
 
 
 def training_set(window_maker: WindowMaker, seed: int = 0, count: int = 700, longest: int = 400) -> TrainingWindows:

@@ -28,7 +28,7 @@ from qa_engine import Reader
 from qa_engine.checkpoints import Calibration, Manifest, candidates, read_manifest, sha256_of, verify
 from trainer.__main__ import main
 from trainer.evaluate import asks_of
-from trainer.finetune import SAMPLE_DEV, SpanTrainer
+from trainer.finetune import SAMPLE_DEV, FinetuneArguments, SpanTrainer
 from trainer.squad import load, split_off
 
 EPOCHS = 5
@@ -343,6 +343,47 @@ def test_what_is_replayed_can_come_from_other_files(
     training = start(*on_data, *FAST, "--max_steps", "1", "--replay", "0.5", "--replay_from", SAMPLE_DEV)
     assert [source.name for source in training.manifest.data] == ["train.json", "dev.json"]
     assert questions_learned(caplog) == 128 + 64
+
+
+def test_nothing_is_replayed_that_is_learned_or_held_back_already(
+    start: Start, data: Path, on_data: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    same = shutil.copy(data / "train.json", tmp_path / "the same under another name.json")
+    other = learnable.write(tmp_path / "other.json", 8, seed=9)
+    flags = [*on_data, *FAST, "--max_steps", "1", "--replay", "1", "--hold_back", "0.5"]
+    training = start(*flags, "--replay_from", str(same), str(other))
+    assert questions_learned(caplog) == 64 + 8
+    assert [source.name for source in training.manifest.data] == ["train.json", Path(same).name, "other.json"]
+
+
+def test_a_training_that_comes_to_nothing_says_so_and_publishes_nothing(
+    refused: Callable[..., str], on_data: list[str]
+) -> None:
+    line = refused(*on_data, "--learning_rate", "1e30", "--max_steps", "3")
+    assert line.startswith("error: the training has come to nothing: weights are not finite numbers")
+
+
+def test_answers_that_are_too_long_to_be_given_are_said(
+    start: Start, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = {"text": "在家里", "answer_start": 1}
+    paragraph = {"context": "他在家里工作。", "qas": [{"id": "1", "question": "他在哪里？", "answers": [answer]}]}
+    file = tmp_path / "one.json"
+    file.write_text(json.dumps({"data": [{"paragraphs": [paragraph]}]}), encoding="utf-8")
+    flags = ["--train", str(file), "--dev", str(data / "dev.json"), *FAST, "--max_steps", "1"]
+    training = start(*flags, "--max_answer_tokens", "2")
+    assert "1 answers have more than 2 tokens and can be learned but never given" in caplog.text
+    assert training.manifest.windows.max_answer_tokens == 2
+    caplog.clear()
+    start(*flags)
+    assert "never given" not in caplog.text
+
+
+def test_of_measures_that_are_better_the_lower_the_lowest_is_the_best(tmp_path: Path) -> None:
+    for measure, is_greater_better in (("f1", True), ("ece", False), ("eval_aurc", False)):
+        args = FinetuneArguments(output_dir=str(tmp_path), metric_for_best_model=measure)
+        assert args.greater_is_better is is_greater_better
 
 
 def test_silence_is_learned_from_pairs_of_the_training_data(
@@ -700,6 +741,8 @@ def test_a_place_that_cannot_be_written_is_named_and_the_training_can_be_resumed
         (["--train", "mine.json", "--min_f1", "70"], "give it"),
         (["--train", "mine.json", "--no_worse_than", "other"], "give it"),
         (["--min_f1", "0.7"], "per cent"),
+        (["--dataloader_persistent_workers", "true"], "the first epoch again and again"),
+        (["--label_smoothing_factor", "0.1"], "our loss has none"),
     ],
 )
 def test_wrong_usage_ends_with_status_2_and_the_reason(

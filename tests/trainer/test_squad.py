@@ -78,6 +78,14 @@ def test_squad_2_0_may_leave_answers_out_where_there_are_none(write: Write) -> N
     assert load(path).examples[0].is_impossible
 
 
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_answer_says_that_there_is_none(write: Write, text: str) -> None:
+    data_set = load(write(squad(qa("a", answer(text, -1)), qa("b", answer(text, -1), answer("王羲之", 0)))))
+    assert [example.answers for example in data_set.examples] == [(), ("王羲之",)]
+    assert data_set.examples[0].is_impossible
+    assert data_set.report.impossible == 1
+
+
 def test_cmrc_keeps_every_reference_and_places_the_first_that_stands(write: Write) -> None:
     references = [answer("王右军", -1), answer("儿子王献之", -1), answer("王献之", 19)]
     data_set = load(write(squad(qa("DEV_0_QUERY_0", *references))))

@@ -21,7 +21,7 @@ from bot.store.models import Row
 
 ROOT = Path(__file__).parents[3]
 MIGRATE = "import asyncio, sys; from bot.store.migrating import migrate; asyncio.run(migrate(sys.argv[1]))"
-TABLES = {"alembic_version", "chat_settings", "chats", "contexts", "feedback", "questions", "users"}
+TABLES = {"inbox", "alembic_version", "chat_settings", "chats", "contexts", "feedback", "questions", "users"}
 
 
 def tables(connection: Connection) -> set[str]:

@@ -49,7 +49,6 @@ async def ask(store: Store, context: Context, answer: Answer | None = ANSWER) ->
         no_answer_score=0.05,
         checkpoint="2026-11-23T10-00-00",
         latency_ms=12.5,
-        reply_message_id=12,
     )
 
 
@@ -186,9 +185,32 @@ async def test_a_paste_is_joined_while_it_is_open_and_by_its_author_only(store: 
     assert (await store.contexts(CHAT.id, 0, 0, 9))[1] == 1
 
 
+async def test_a_part_follows_on_a_new_line_where_the_client_has_trimmed_the_break(store: Store) -> None:
+    now = datetime.now(UTC)
+    await store.set_context(CHAT, "一", ANN, message_id=5, open_until=now)
+    await store.join_part(CHAT.id, 0, ANN, 6, now, "二", 9, now, trimmed_id=5)
+    whole = await store.join_part(CHAT.id, 0, ANN, 7, now, "三四", 5, now, trimmed_id=5)
+    assert whole
+    assert whole.text == "一\n二三四"
+
+
+async def test_a_paragraph_has_grown_when_another_message_has_added_to_it(store: Store) -> None:
+    await store.set_context(CHAT, "一", ANN, message_id=1)
+    await store.set_context(CHAT, "二", ANN, message_id=2)
+    await store.set_context(CHAT, "二改", ANN, message_id=2)
+    assert not await store.has_grown(CHAT.id, 0, 2)
+    await store.append_context(CHAT, "三", ANN, 9, message_id=3)
+    assert await store.has_grown(CHAT.id, 0, 2)
+    assert [await store.has_grown(CHAT.id, 0, message_id) for message_id in (1, 3, 4)] == [False] * 3
+    assert not await store.has_grown(CHAT.id, 77, 2)
+    assert not await store.has_grown(OTHER.id, 0, 2)
+
+
 async def test_the_context_of_an_answer_is_found_by_its_message(store: Store) -> None:
     context = await store.set_context(CHAT, "一", ANN, message_id=1)
-    await ask(store, context)
+    question_id = await ask(store, context)
+    assert question_id is not None
+    await store.note_reply(question_id, 12)
     longer = await store.append_context(CHAT, "二", ANN, 9, message_id=2)
     await store.set_context(CHAT, "另外一篇", ANN, message_id=3)
     found = await store.context_answered_from(CHAT.id, reply_message_id=12)
@@ -254,7 +276,7 @@ async def test_a_question_is_kept_with_its_answer(store: Store, database_url: st
         "no_answer_score": 0.05,
         "checkpoint": "2026-11-23T10-00-00",
         "latency_ms": 12.5,
-        "reply_message_id": 12,
+        "reply_message_id": None,
     }
 
 
@@ -355,10 +377,35 @@ async def test_a_group_that_becomes_a_supergroup_keeps_everything(store: Store, 
     await store.migrate_chat(group.id, CHAT.id)
     await store.migrate_chat(group.id, CHAT.id)
     assert await store.current_context(group.id) is None
-    assert await store.current_context(CHAT.id) == replace(current, chat_id=CHAT.id)
+    assert await store.current_context(CHAT.id) == replace(current, chat_id=CHAT.id, message_id=None)
     assert await store.questions_answered(CHAT.id) == 1
     [chat] = await rows(database_url, "chats")
     assert (chat["id"], chat["kind"], chat["title"]) == (CHAT.id, "supergroup", "读书会")
+
+
+async def test_a_supergroup_s_messages_are_not_taken_for_those_of_the_group_before(store: Store) -> None:
+    group, sent_at = Chat(id=-42, kind="group"), datetime.now(UTC)
+    old = await store.set_context(group, "旧", ANN, message_id=17, open_until=sent_at)
+    await store.note_confirmation(old.id, 18)
+    question_id = await ask(store, old)
+    assert question_id is not None
+    await store.note_reply(question_id, 20)
+    await store.migrate_chat(group.id, CHAT.id)
+    moved = await store.current_context(CHAT.id)
+    assert moved
+    assert (moved.message_id, moved.confirmation_id) == (None, None)
+    assert await store.join_part(CHAT.id, 0, ANN, 19, sent_at, "二", 9, None) is None
+    assert await store.context_answered_from(CHAT.id, reply_message_id=20) is None
+    await store.set_context(CHAT, "新", ANN, message_id=17)
+    assert (await store.contexts(CHAT.id, 0, 0, 9))[1] == 2
+
+
+async def test_groups_that_become_supergroups_at_the_same_moment_all_keep_their_settings(store: Store) -> None:
+    moves = {-number: -1000 - number for number in range(1, 9)}
+    for old in moves:
+        await store.let_only_admins_set(old, True)
+    await asyncio.gather(*(store.migrate_chat(old, new) for old, new in moves.items()))
+    assert all([await store.only_admins_set(new) for new in moves.values()])
 
 
 async def test_what_a_supergroup_set_before_its_move_stays_current(store: Store, database_url: str) -> None:
