@@ -69,7 +69,7 @@ class Engine:
         self._encode_thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._encode_long_thread = ThreadPoolExecutor(1, thread_name_prefix="encode-long")
         self._decode_thread = ThreadPoolExecutor(1, thread_name_prefix="decode")
-        self._answers: LRUCache[tuple[str, bytes, int], Reading] = LRUCache(ANSWERS_KEPT)
+        self._answers = _no_answers()
         self.reader_since = datetime.now(UTC)
 
     @property
@@ -111,7 +111,8 @@ class Engine:
         if self._worker is None:
             raise EngineClosed("the engine is not running")
         key = (question, blake2b(context.encode("utf-8", "surrogatepass")).digest(), top_k)
-        reading = self._answers.get(key)
+        answers = self._answers  # a swap, or whoever wants to be forgotten, puts others in their place
+        reading = answers.get(key)
         if reading is None:
             if len(self._asks) >= self._max_waiting:
                 raise EngineBusy(f"{len(self._asks)} questions are waiting; try again in a moment")
@@ -134,8 +135,7 @@ class Engine:
             except Exception:
                 log.exception("a question could not be read")
                 raise
-            if reader is self._reader:
-                self._answers[key] = reading
+            answers[key] = reading
         else:
             await asyncio.sleep(0)  # who asks again and again must not keep the loop to itself
         return reading
@@ -143,12 +143,17 @@ class Engine:
     async def swap(self, reader: Reader) -> None:
         """From the next ask on, `reader` answers; asks that have begun end with the one before. It should be warm."""
         self._reader = reader
-        self._answers.clear()
+        self._answers = _no_answers()
         self.reader_since = datetime.now(UTC)
         log.info("%s answers from now on", reader.name)
         tidying = asyncio.create_task(_give_back_memory_after(frozenset(self._asks)))
         self._tidying.add(tidying)
         tidying.add_done_callback(self._tidying.discard)
+
+    def forget(self) -> None:
+        """Keep no text and no answer that was: somebody wants theirs to be gone. Who asks again, pays again."""
+        self._answers = _no_answers()
+        self._reader.contexts.clear()
 
     async def _three_steps(self, reader: Reader, ask: Ask) -> Reading:
         loop = asyncio.get_running_loop()
@@ -203,6 +208,10 @@ class Engine:
             turn.all_read.set_result(None)
         else:
             self._turns.append(turn)
+
+
+def _no_answers() -> LRUCache[tuple[str, bytes, int], Reading]:
+    return LRUCache(ANSWERS_KEPT)
 
 
 async def _give_back_memory_after(asks: frozenset[asyncio.Task[Reading]]) -> None:

@@ -194,6 +194,7 @@ async def edited_append(update: Update, context: BotContext) -> None:
 
 async def clear(update: Update, context: BotContext) -> None:
     cleared = await context.parts.store.clear(context.message.chat.id)
+    context.parts.engine.forget()
     if cleared.contexts == 0:
         await context.reply(context.texts.gettext("There is nothing to delete: this chat has no paragraph."))
         return

@@ -74,6 +74,7 @@ async def _forgotten(context: BotContext, message: Message) -> str:
     """Forget the chat of `message`; what is to be told of that."""
     texts = context.texts
     gone = await context.parts.store.forget(message.chat.id)
+    context.parts.engine.forget()
     told = fill(
         texts.gettext("Deleted for good. Paragraphs: {contexts:,}, questions: {questions:,}, verdicts: {verdicts:,}."),
         contexts=gone.contexts,

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 import torch
@@ -49,6 +49,7 @@ class SlowReader:
     name: str = "slow"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
+    contexts: Mock = field(default_factory=Mock)
 
     def encode(self, ask: Ask) -> "EncodedSlowly":
         return EncodedSlowly(ask, [ask.question])
@@ -242,6 +243,7 @@ async def test_a_chat_that_is_cleared_while_a_question_is_read_gets_its_answer_a
         asking = asyncio.create_task(desk.say("谁？"))
         await desk.request.wait_for("sendChatAction")
         await desk.say("/clear")
+        desk.reader.contexts.clear.assert_called_once_with()
         desk.reader.may_answer.set()
         await asking
         assert desk.request.texts()[-1].startswith("<b>一</b>")

@@ -200,6 +200,17 @@ async def test_what_was_asked_before_is_known_until_the_checkpoint_changes(
         assert len(new.batches) == 1
 
 
+async def test_what_is_to_be_forgotten_is_kept_nowhere(reader: GatedReader) -> None:
+    reader.gate.set()
+    async with Engine(reader) as engine:
+        await engine.ask("他在哪里？", CONTEXT)
+        assert reader.contexts.kept_bytes
+        engine.forget()
+        assert not reader.contexts.kept_bytes
+        await engine.ask("他在哪里？", CONTEXT)
+        assert len(reader.batches) == 2
+
+
 async def test_one_too_many_is_told_at_once(reader: GatedReader) -> None:
     async with Engine(reader, max_waiting=3) as engine:
         tasks = await waiting(engine, "being read", "waits", "waits too")
