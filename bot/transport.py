@@ -9,6 +9,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
 from enum import Enum, auto
 from pathlib import Path
 from time import monotonic
@@ -17,7 +18,7 @@ from weakref import WeakValueDictionary
 
 import httpx
 from telegram import File, Update
-from telegram.error import BadRequest, NetworkError
+from telegram.error import BadRequest, NetworkError, RetryAfter
 from telegram.ext import AIORateLimiter, BaseUpdateProcessor
 
 from bot.errors import DocumentRefused, Unreadable
@@ -86,11 +87,9 @@ class OrderInChat(BaseUpdateProcessor):
 class PatientRateLimiter(AIORateLimiter):
     """Keeps to Telegram's limits, waits as long as a 429 says, and tries again after a 5xx or a timeout.
 
-    A message can come twice that way, when only the answer to it was lost; better than not at all.
+    Whom a 429 concerns waits alone: the library would have all chats wait. A message can come twice after a timeout,
+    when only the answer to it was lost; better than not at all.
     """
-
-    def __init__(self) -> None:
-        super().__init__(max_retries=MAX_FLOOD_RETRIES)
 
     async def process_request(
         self,
@@ -103,15 +102,25 @@ class PatientRateLimiter(AIORateLimiter):
     ) -> Any:
         if endpoint in TRIED_ONCE:
             return await callback(*args, **kwargs)
+
+        async def patient(*args: Any, **kwargs: Any) -> Any:
+            for _ in range(MAX_FLOOD_RETRIES):
+                try:
+                    return await callback(*args, **kwargs)
+                except RetryAfter as error:
+                    logger.warning("%s: Telegram wants a pause of %s", endpoint, error.retry_after)
+                    await asyncio.sleep(cast(timedelta, error.retry_after).total_seconds() + 0.1)
+            return await callback(*args, **kwargs)
+
         for pause_seconds in RETRY_PAUSES_SECONDS:
             try:
-                return await super().process_request(callback, args, kwargs, endpoint, data, rate_limit_args)
+                return await super().process_request(patient, args, kwargs, endpoint, data, rate_limit_args)
             except BadRequest:
                 raise
             except NetworkError as error:
                 logger.warning("%s failed: %s. Trying again in %s s.", endpoint, error, pause_seconds)
                 await asyncio.sleep(pause_seconds)
-        return await super().process_request(callback, args, kwargs, endpoint, data, rate_limit_args)
+        return await super().process_request(patient, args, kwargs, endpoint, data, rate_limit_args)
 
 
 class Verdict(Enum):

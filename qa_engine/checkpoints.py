@@ -76,6 +76,7 @@ class Manifest(_Part):
     base_model: str
     data: tuple[DataSource, ...] = ()  # trained on
     measured_on: tuple[DataSource, ...] = ()
+    calibrated_on: tuple[DataSource, ...] = ()  # none: training data that was held back
     metrics: dict[str, dict[str, float]] = {}  # by the data they were measured on; EM and F1 in per cent
     calibration: Calibration = Calibration()
     windows: WindowSettings = WindowSettings()

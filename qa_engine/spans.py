@@ -22,9 +22,6 @@ class TokenSpans:
     end_tokens: Tensor  # [window, span]
     null_scores: Tensor  # [window] the score of "this window does not say"
 
-    def __len__(self) -> int:
-        return len(self.null_scores)
-
 
 def best_spans(
     start_scores: Tensor,  # [window, token]

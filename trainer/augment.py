@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 
 import bm25s
 
@@ -166,13 +167,31 @@ def thinned(examples: Sequence[Example], characters: int, seed: int) -> list[Exa
     return [example for example, chance in chances if not example.span or chance * len(example.span.text) < characters]
 
 
-def rewritten(examples: Sequence[Example], command: str) -> list[Example]:
+def rewritten(examples: Sequence[Example], command: str, kept: Path) -> list[Example]:
     """The examples again, their questions rewritten by a program of the user's (back-translation, say).
 
-    The program is run once, reads a question a line from stdin and writes as many lines to stdout. Raises DataError
-    where it does not.
+    The program is run once, reads a question a line from stdin and writes as many lines to stdout. They are kept in a
+    file, and taken from there where it is: a program that draws its words would give a resumed training others, and
+    every process of one. Raises DataError where the program does not keep to this.
     """
-    lines = [" ".join(example.question.split()) for example in examples]
+    if not kept.exists():
+        output = _output([" ".join(example.question.split()) for example in examples], command)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_suffix(".unfinished")
+        unfinished.write_text(output, encoding="utf-8")
+        unfinished.replace(kept)
+    questions = kept.read_text(encoding="utf-8").splitlines()
+    if len(questions) != len(examples):
+        raise DataError(f"{command!r} wrote {len(questions)} lines for {len(examples)} questions; expected as many")
+    return [
+        replace(example, id=f"{example.id}/rewritten", question=question)
+        for example, question in zip(examples, questions, strict=True)
+        if question.strip()
+    ]
+
+
+def _output(lines: Sequence[str], command: str) -> str:
+    """What the user's program makes of the lines."""
     try:
         done = subprocess.run(  # noqa: S603 - the user's own program
             shlex.split(command), input="\n".join(lines) + "\n", capture_output=True, encoding="utf-8"
@@ -181,14 +200,7 @@ def rewritten(examples: Sequence[Example], command: str) -> list[Example]:
         raise DataError(f"{command!r} cannot be run: {error.strerror}") from error
     if done.returncode:
         raise DataError(f"{command!r} failed with exit status {done.returncode}: {done.stderr.strip()[-300:]}")
-    questions = done.stdout.splitlines()
-    if len(questions) != len(lines):
-        raise DataError(f"{command!r} wrote {len(questions)} lines for {len(lines)} questions; expected as many")
-    return [
-        replace(example, id=f"{example.id}/rewritten", question=question)
-        for example, question in zip(examples, questions, strict=True)
-        if question.strip()
-    ]
+    return done.stdout
 
 
 def _answer(example: Example) -> tuple[int, int]:

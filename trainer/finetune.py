@@ -287,10 +287,11 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
     set_seed(args.seed)
     about = data.about.read_text(encoding="utf-8") if data.about else None
     training_sets, dev_sets = load_all(data.train), load_all(data.dev)
-    measured_on = _distinct_sources(data.dev, dev_sets)
+    calibration_sets = load_all(data.calibrate_on)
+    measured_on = _distinct_sources(data.dev or data.calibrate_on, dev_sets or calibration_sets)
     training = given = _to_learn(training_sets, data, args.seed)
     if data.calibrate_on:
-        held_back = _all_examples(load_all(data.calibrate_on))
+        held_back = _all_examples(calibration_sets)
         if (count := _answerable(held_back)) < FEWEST_QUESTIONS:
             raise DataError(f"--calibrate_on: {count} questions with an answer are too few: give {FEWEST_QUESTIONS}")
     else:
@@ -304,14 +305,18 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
     if not any(example.span or example.is_impossible for example in training):
         raise DataError("nothing to train on: no answer of the training data stands in its context")
     if data.replay:
-        known = {example.context for example in (*_all_examples(training_sets), *held_back)}
+        known = {example.context for example in (*_all_examples([*training_sets, *dev_sets]), *held_back)}
         replayed_sets = load_all(data.replay_from)
         replayed = [one for one in _to_learn(replayed_sets, data, args.seed) if one.context not in known]
         if replayed:
             training = [*training, *_drawn(replayed, round(data.replay * len(training)), args.seed)]
             training_sets += replayed_sets
+    rewritings = Path(args.output_dir or ".", "rewritten.txt")
     if data.rewriter:
-        training += rewritten(training, data.rewriter)
+        with args.main_process_first(local=False):
+            if resumed_from is None and args.process_index == 0:
+                rewritings.unlink(missing_ok=True)
+            training += rewritten(training, data.rewriter, rewritings)
     training += unanswerable(training, round(data.unanswerable_pairs * len(training)), args.seed)
     if data.average and args.load_best_model_at_end:
         log.info("--average: the average at the end is published, not the best of the epochs")
@@ -335,6 +340,7 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
         base_model=base.name,
         data=tuple(data_set.source for data_set in training_sets),
         measured_on=measured_on,
+        calibrated_on=tuple(data_set.source for data_set in calibration_sets),
         metrics=_measured_apart(measured_on, dev, readings),
         calibration=fitted.calibration,
         windows=base.windows,
@@ -347,6 +353,7 @@ def finetune(data: DataArguments, args: FinetuneArguments) -> Path | None:
     checkpoint = publish(folder, manifest, partial(trainer.write_files, card))
     for leftover in Path(args.output_dir or ".").glob("checkpoint-*"):
         shutil.rmtree(leftover)
+    rewritings.unlink(missing_ok=True)
     if held_up:
         data.checkpoint_dir.mkdir(parents=True, exist_ok=True)
         raise NotPublished(held_up, checkpoint, data.checkpoint_dir)

@@ -108,7 +108,11 @@ class ModelCard:
                 ("data", "for", "questions", "sha256"),
                 [
                     (source.name, use, str(source.questions), f"`{source.sha256}`")
-                    for use, sources in (("training", manifest.data), ("measuring", manifest.measured_on))
+                    for use, sources in (
+                        ("training", manifest.data),
+                        ("measuring", manifest.measured_on),
+                        ("calibration", manifest.calibrated_on),
+                    )
                     for source in sources
                 ],
             ),

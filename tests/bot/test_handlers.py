@@ -21,6 +21,7 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 import torch
 from telegram import Update
+from telegram.error import RetryAfter
 from telegram.request import RequestData
 
 from bot.application import build_application, offer_commands
@@ -32,7 +33,7 @@ from bot.handlers.introducing import ADMIN_COMMANDS, COMMANDS, GROUP_ADMIN_COMMA
 from bot.settings import Settings
 from bot.store import Store
 from bot.store.migrating import migrate
-from bot.transport import OrderInChat
+from bot.transport import OrderInChat, PatientRateLimiter
 from qa_engine import Answer, Ask, Engine, Reader, Reading
 from qa_engine.reloading import CheckpointWatcher, Loaded, Refused
 
@@ -360,6 +361,21 @@ async def test_updates_of_one_chat_wait_for_each_other_and_others_do_not() -> No
     await asyncio.gather(first, second)
     assert forget.await_count == 3
     assert done == ["other chat", "first", "second"]
+
+
+async def test_a_chat_that_has_to_pause_keeps_no_other_waiting() -> None:
+    limiter = PatientRateLimiter()
+    await limiter.initialize()
+    late = AsyncMock(side_effect=[RetryAfter(1), "late"])
+
+    async def send(callback: AsyncMock, chat_id: int) -> Any:
+        return await limiter.process_request(callback, (), {}, "sendMessage", {"chat_id": chat_id}, None)
+
+    first = asyncio.create_task(send(late, 7))
+    await asyncio.sleep(0.1)
+    assert await asyncio.wait_for(send(AsyncMock(return_value="at once"), 8), 0.5) == "at once"
+    assert not first.done()
+    assert await first == "late"
 
 
 @pytest.mark.parametrize(

@@ -162,13 +162,20 @@ def test_one_context_is_enough_to_ask_for(count: int) -> None:
     assert len(unanswerable([example("三本书")], count, seed=0)) <= count
 
 
-def test_a_users_own_rewriter_reads_and_writes_lines() -> None:
+def test_a_users_own_rewriter_reads_and_writes_lines(tmp_path: Path) -> None:
     program = "import sys; [print(line.strip()[::-1]) for line in sys.stdin]"
     command = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)}"
-    (one,) = rewritten([example("三本书", question="他\n写过什么？")], command)
+    (one,) = rewritten([example("三本书", question="他\n写过什么？")], command, tmp_path / "new" / "kept.txt")
     assert one.question == "？么什过写 他"
     assert one.answers == ("三本书",)
     assert one.id != "a"
+
+
+def test_what_a_rewriter_has_drawn_once_is_kept(tmp_path: Path) -> None:
+    program = "import sys, random; [print(random.random()) for line in sys.stdin]"
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)}"
+    first, again, other = (rewritten([example("三本书")], command, tmp_path / name) for name in ("a", "a", "b"))
+    assert first == again != other
 
 
 @pytest.mark.parametrize(
@@ -179,9 +186,9 @@ def test_a_users_own_rewriter_reads_and_writes_lines() -> None:
         ("no-such-program --here", "cannot be run"),
     ],
 )
-def test_a_rewriter_that_does_not_keep_to_it_is_named(command: str, complaint: str) -> None:
+def test_a_rewriter_that_does_not_keep_to_it_is_named(command: str, complaint: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=complaint):
-        rewritten([example("三本书")], command)
+        rewritten([example("三本书")], command, tmp_path / "kept.txt")
 
 
 def test_training_windows_show_another_wording_in_every_epoch(any_model: Path) -> None:

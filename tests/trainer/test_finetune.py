@@ -345,6 +345,15 @@ def test_what_is_replayed_can_come_from_other_files(
     assert questions_learned(caplog) == 128 + 64
 
 
+def test_questions_in_a_users_programs_words_are_learned_beside_their_own(
+    start: Start, on_data: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    training = start(*on_data, *FAST, "--max_steps", "1", "--rewriter", "cat")
+    assert questions_learned(caplog) == 2 * 128
+    assert not (training.folder / "training" / "rewritten.txt").exists()
+
+
 def test_nothing_is_replayed_that_is_learned_or_held_back_already(
     start: Start, data: Path, on_data: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -476,7 +485,10 @@ def test_files_to_calibrate_on_are_fitted_on_and_nothing_is_held_back(
     assert questions_learned(caplog) == 128
     assert training.manifest.calibration != Calibration()
     count = len(load(str(half_unanswerable)).examples)
-    assert f"Calibrated on {count} held-back questions" in (training.checkpoint / "README.md").read_text("utf-8")
+    card = (training.checkpoint / "README.md").read_text("utf-8")
+    assert f"Calibrated on {count} held-back questions" in card
+    assert "| half.json | calibration |" in card
+    assert [source.name for source in training.manifest.calibrated_on] == ["half.json"]
 
 
 def test_too_few_questions_to_calibrate_on_are_said_before_training(
