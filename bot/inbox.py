@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Never
 
 from telegram import Bot, Update
@@ -20,6 +20,8 @@ from bot.store import Store
 MAX_POLL_PAUSE_SECONDS = 30
 POLL_SECONDS = 30
 MAX_REPLAYS = 3
+MAX_AGE = timedelta(hours=24)  # Telegram's own, for updates that it could not deliver
+FORGET_PAUSES_SECONDS = (0, 1, 5, 30)
 ALLOWED_UPDATES = (
     Update.MESSAGE,
     Update.EDITED_MESSAGE,
@@ -45,7 +47,10 @@ class Inbox:
 
     async def run(self) -> Never:
         """Replay, then poll until cancelled, whatever fails. Raises InvalidToken when the token is taken back."""
-        await self._replay()
+        pause_seconds = 1
+        while not await self._replay():
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, MAX_POLL_PAUSE_SECONDS)
         pause_seconds = 1
         while True:
             try:
@@ -75,21 +80,28 @@ class Inbox:
             logger.warning("the last updates may come again after the next start: %s", error)
 
     async def _kept(self, updates: Sequence[Update]) -> Sequence[Update]:
-        """Store `updates`; returns those that have not come before. What cannot be stored is handled all the same."""
+        """Store `updates`; returns those that have not come before. What cannot be stored is handled all the same.
+
+        Inline queries are not kept: they are out of date in a moment, and people are told so.
+        """
+        lasting = {update.update_id: update.to_json() for update in updates if not update.inline_query}
         try:
-            new = await self._store.keep_updates({update.update_id: update.to_json() for update in updates})
+            new = await self._store.keep_updates(lasting)
         except StoreError as error:
             logger.warning("%d updates could not be stored, a crash would lose them: %s", len(updates), error)
             return updates
-        return [update for update in updates if update.update_id in new]
+        return [update for update in updates if update.inline_query or update.update_id in new]
 
-    async def _replay(self) -> None:
-        """Queue what was stored and not handled before the process ended; what has ended it again and again is not."""
+    async def _replay(self) -> bool:
+        """Queue what was stored and not handled before the process ended; whether the database could tell.
+
+        What has ended it again and again is given up, and what is older than MAX_AGE: people have gone on since.
+        """
         try:
-            left = await self._store.updates_left()
+            left = await self._store.updates_left(datetime.now(UTC) - MAX_AGE)
         except StoreError as error:
-            logger.warning("what was not handled before the last end is not looked for: %s", error)
-            return
+            logger.warning("what was not handled before the last end is not known yet: %s", error)
+            return False
         for update_id, replays, body in left:
             if replays > MAX_REPLAYS:
                 logger.error(
@@ -99,11 +111,15 @@ class Inbox:
                 continue
             logger.info("update %d is handled now: the bot ended before it was", update_id)
             self._queue.put_nowait(Update.de_json(json.loads(body), self._bot))
+        return True
 
 
 async def forget(store: Store, update_id: int) -> None:
     """The update has been handled: what it said is deleted, and it is not handled again should it come again."""
-    try:
-        await store.drop_update(update_id)
-    except StoreError as error:
-        logger.warning("update %d will be handled again after the next start: %s", update_id, error)
+    for pause_seconds in FORGET_PAUSES_SECONDS:
+        await asyncio.sleep(pause_seconds)
+        try:
+            await store.drop_update(update_id)
+            return
+        except StoreError as error:
+            logger.warning("that update %d has been handled could not be noted: %s", update_id, error)

@@ -15,9 +15,11 @@ from qa_engine.windows import Tokens, Window, WindowMaker
 
 KEPT_BYTES = 128 * 1024 * 1024
 _BYTES_A_TOKEN = 12  # id, start and end
-_INDEX_BYTES_A_CHARACTER = 250
-"""Postings, and mostly the vocabulary. Of 5,000 to 100,000 characters of articles, tracemalloc counts 162 to 120 bytes
-a character, and the process grows by 190 to 280."""
+_INDEX_BYTES_A_CHARACTER = 61
+_VOCABULARY_BYTES_A_CHARACTER, _VOCABULARY_CHARACTERS = 200, 100_000
+"""Postings grow with the text, the vocabulary less and less. By tracemalloc, 162 bytes a character of articles of
+5,000, 120 of 100,000 (of random characters 222), 107 of 213,000, 61 of a million; the process grows by more: 190 to 280
+up to 100,000."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,10 @@ class KnownContext:
 
     @property
     def bytes(self) -> int:
-        index = len(self.text) * _INDEX_BYTES_A_CHARACTER if self.passages else 0
+        index = 0
+        if self.passages:
+            vocabulary = min(len(self.text), _VOCABULARY_CHARACTERS) * _VOCABULARY_BYTES_A_CHARACTER
+            index = len(self.text) * _INDEX_BYTES_A_CHARACTER + vocabulary
         return sys.getsizeof(self.text) + len(self.tokens) * _BYTES_A_TOKEN + index
 
 

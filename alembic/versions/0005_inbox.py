@@ -15,6 +15,7 @@ def upgrade() -> None:
         "inbox",
         sa.Column("update_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("body", sa.Text(), nullable=True),
+        sa.Column("kept_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("replays", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("update_id", name="pk_inbox"),
     )

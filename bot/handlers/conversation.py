@@ -31,6 +31,7 @@ COMMAND_NAMES = (
     *("settings", "reload"),
 )
 """All commands; what they do stands in `bot.handlers.introducing`."""
+TAKE_TEXT = ("context", "append", "ask")
 
 _COMMAND = re.compile(r"/([A-Za-z0-9_]{1,64})(?:@([A-Za-z0-9_]+))?\s*")
 _MENTION = re.compile(r"@([A-Za-z0-9_]+)[\s,:，：、]*")
@@ -206,17 +207,16 @@ class ThroughMe(filters.MessageFilter):
 def command_in(text: str) -> Command | None:
     """The command that `text` begins with, its name in lower case.
 
-    A known name ends before Latin letters and digits, too, where Chinese follows them: `/ask2016年谁夺冠？`. Else
-    they belong to the name, as in `/ask2`, which may be another bot's.
+    The name of one that takes a text ends before Latin letters and digits, too, where Chinese follows them:
+    `/ask2016年谁夺冠？`. Else they belong to the name, as in `/ask2`, which may be another bot's.
     """
     match = _COMMAND.match(text)
     if match is None:
         return None
     name, username = match[1].lower(), match[2]
-    beginnings = [known for known in COMMAND_NAMES if name.startswith(known)]
-    if beginnings and name not in beginnings and username is None and not text.split(maxsplit=1)[0].isascii():
-        name = max(beginnings, key=len)
-        return Command(name, None, text[len(f"/{name}") :])
+    known = max((known for known in COMMAND_NAMES if name.startswith(known)), key=len, default="")
+    if known in TAKE_TEXT and username is None and not text.split(maxsplit=1)[0].isascii():
+        return Command(known, None, text[match.end() if name == known else len(f"/{known}") :])
     return Command(name, username, text[match.end() :])
 
 

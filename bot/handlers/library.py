@@ -72,6 +72,7 @@ async def tap(update: Update, context: BotContext) -> None:
                 await show(query, *_confirmation(texts, listed, page))
                 return
             case Action.DELETE if await store.delete_context(chat_id, context_id):
+                context.parts.engine.forget()
                 said = texts.gettext("Deleted for good.")
     await acknowledge(query, said)
     await show(query, *await _page(context, message, page))

@@ -166,6 +166,7 @@ class UpdateRow(Row):
 
     update_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # Telegram's own
     body: Mapped[str | None]  # JSON, as Telegram sent it
+    kept_at: Mapped[datetime]
     replays: Mapped[int]  # how often it has been taken up again after a crash
 
 

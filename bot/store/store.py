@@ -122,6 +122,8 @@ class Store:
             current = await _current(session, chat.id, topic_id)
             if current is None:
                 return None
+            if message_id is not None and current.message_id == message_id:  # replayed after a crash
+                return _context(current)
             whole = f"{current.text}\n{storable(text)}"
             if len(whole) > max_chars:
                 raise ContextTooLong(len(whole), max_chars)
@@ -149,6 +151,8 @@ class Store:
             now = datetime.now(UTC)
             await _hold(session, chat_id, now)
             row = await _current(session, chat_id, topic_id)
+            if row is not None and row.message_id == message_id and row.parts > 1:  # replayed after a crash
+                return _context(row)
             if row is None or row.author_id != author.id or row.message_id is None or row.message_id >= message_id:
                 return None
             if row.open_until is None or sent_at > row.open_until:
@@ -423,12 +427,17 @@ class Store:
             await session.execute(delete(UpdateRow).where(gone))
             known = await session.scalars(select(UpdateRow.update_id).where(UpdateRow.update_id.in_(numbers)))
             new = updates.keys() - set(known)
-            session.add_all(UpdateRow(update_id=number, body=updates[number], replays=0) for number in new)
+            now = datetime.now(UTC)
+            session.add_all(UpdateRow(update_id=number, body=updates[number], kept_at=now, replays=0) for number in new)
             return new
 
-    async def updates_left(self) -> list[tuple[int, int, str]]:
-        """Updates that were kept and not dropped, oldest first: id, how often it was given out here, and body."""
+    async def updates_left(self, since: datetime) -> list[tuple[int, int, str]]:
+        """Updates kept `since` and not dropped, oldest first: id, how often it was given out here, and body.
+
+        Older ones are dropped.
+        """
         async with self._transaction() as session:
+            await session.execute(update(UpdateRow).where(UpdateRow.kept_at < since).values(body=None))
             left = UpdateRow.body.is_not(None)
             await session.execute(update(UpdateRow).where(left).values(replays=UpdateRow.replays + 1))
             rows = await session.scalars(select(UpdateRow).where(left).order_by(UpdateRow.update_id))

@@ -4,7 +4,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 from telegram import Bot, Update
@@ -16,6 +18,7 @@ from bot.store import Store
 from bot.transport import MAX_WAITING_IN_CHAT, OrderInChat
 
 PATIENCE_SECONDS = 30
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def update_saying(update_id: int, text: str = "谁？\0\ud83d") -> Update:
@@ -93,7 +96,7 @@ async def test_what_has_been_handled_is_deleted(store: Store) -> None:
     async with process(telegram, store) as queue:
         for _ in range(2):
             await forget(store, (await queue.get()).update_id)
-        assert await store.updates_left() == []
+        assert await store.updates_left(LONG_AGO) == []
         telegram.send(13)
         await queue.get()
         assert await store.keep_updates({11: "{}", 13: "{}"}) == {11}, "only what came last is remembered"
@@ -119,11 +122,44 @@ async def test_without_a_database_updates_are_handled_all_the_same(
     async def refuse(*_: object) -> Any:
         raise DatabaseUnreachable("it is away")
 
-    for name in ("keep_updates", "updates_left", "drop_update"):
+    monkeypatch.setattr("bot.inbox.FORGET_PAUSES_SECONDS", (0, 0))
+    for name in ("keep_updates", "drop_update"):
         monkeypatch.setattr(store, name, refuse)
     async with process(Telegram(11), store) as queue:
         await forget(store, (await queue.get()).update_id)
     assert "1 updates could not be stored, a crash would lose them: it is away" in caplog.text
+
+
+async def test_what_is_a_day_old_is_not_handled_any_more(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    telegram = Telegram(11)
+    async with process(telegram, store) as queue:
+        await queue.get()
+    monkeypatch.setattr("bot.inbox.MAX_AGE", timedelta(0))
+    async with process(telegram, store) as queue:
+        telegram.send(12)
+        assert (await queue.get()).update_id == 12
+    assert [number for number, _, _ in await store.updates_left(LONG_AGO)] == [12]
+
+
+async def test_nothing_is_fetched_before_what_is_left_is_known(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    telegram = Telegram(11)
+    async with process(telegram, store) as queue:
+        await queue.get()
+    left = AsyncMock(side_effect=[DatabaseUnreachable("it is away"), [(11, 1, update_saying(11).to_json())]])
+    monkeypatch.setattr(store, "updates_left", left)
+    async with process(Telegram(11, 12), store) as queue:
+        assert [(await queue.get()).update_id for _ in range(2)] == [11, 12]
+
+
+async def test_what_is_typed_inline_is_not_kept(store: Store) -> None:
+    sender = {"id": 7, "is_bot": False, "first_name": "安"}
+    query = {"id": "1", "from": sender, "query": "谁？", "offset": ""}
+    telegram = Telegram()
+    async with process(telegram, store) as queue:
+        telegram.waiting.append(Update.de_json({"update_id": 11, "inline_query": query}))
+        telegram.send(12)
+        assert [(await queue.get()).update_id for _ in range(2)] == [11, 12]
+    assert [number for number, _, _ in await store.updates_left(LONG_AGO)] == [12]
 
 
 async def test_a_revoked_token_ends_the_inbox(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

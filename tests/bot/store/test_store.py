@@ -206,6 +206,13 @@ async def test_a_paragraph_has_grown_when_another_message_has_added_to_it(store:
     assert not await store.has_grown(OTHER.id, 0, 2)
 
 
+async def test_a_message_that_is_replayed_is_not_added_twice(store: Store) -> None:
+    await store.set_context(CHAT, "一", ANN, message_id=1, open_until=datetime.now(UTC) + timedelta(minutes=1))
+    parts = [await store.join_part(CHAT.id, 0, ANN, 2, datetime.now(UTC), "二", 9, None) for _ in range(2)]
+    grown = [await store.append_context(CHAT, "三", ANN, 9, message_id=3) for _ in range(2)]
+    assert [context.text for context in (*parts, *grown) if context] == ["一二", "一二", "一二\n三", "一二\n三"]
+
+
 async def test_the_context_of_an_answer_is_found_by_its_message(store: Store) -> None:
     context = await store.set_context(CHAT, "一", ANN, message_id=1)
     question_id = await ask(store, context)
@@ -344,7 +351,7 @@ async def test_two_contexts_at_the_same_moment_leave_one_current_and_keep_both(s
 async def test_two_appends_at_the_same_moment_both_count(store: Store) -> None:
     await store.set_context(CHAT, "零", ANN, message_id=1)
     parts = [str(n) for n in range(8)]
-    await asyncio.gather(*(store.append_context(CHAT, each, ANN, 100, message_id=1) for each in parts))
+    await asyncio.gather(*(store.append_context(CHAT, each, ANN, 100, message_id=2 + int(each)) for each in parts))
     context = await store.current_context(CHAT.id)
     assert context is not None
     first, *others = context.text.split("\n")
