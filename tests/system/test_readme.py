@@ -5,6 +5,7 @@ import shlex
 import sqlite3
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,11 +52,14 @@ def test_the_commands_of_the_readme_exist(readme: str) -> None:
 
 
 def check_flags(module: str, arguments: list[str]) -> None:
-    command = [word for word in arguments[:1] if not word.startswith("-")]
-    usage = subprocess.run(
-        [sys.executable, "-m", module, *command, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    usage = help_of(module, *(word for word in arguments[:1] if not word.startswith("-")))
     assert [flag for flag in arguments if flag.startswith("-") and flag not in usage] == []
+
+
+@cache
+def help_of(*words: str) -> str:
+    command = [sys.executable, "-m", *words, "--help"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
 def test_both_readmes_show_the_same_commands() -> None:

@@ -34,7 +34,7 @@ from trainer.finetune import SpanTrainer
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "trainer" / "sample"
 WAIT_SECONDS = 600
-KILLS_AT_PUBLISHING = 20
+KILLS_AT_PUBLISHING = 8
 LAST_STEP = 16  # of two epochs
 FAST = ["--bf16", "false", "--max_tokens", "136", "--stride", "32", "--disable_tqdm", "true"]
 FAST += ["--replay", "0", "--unanswerable_pairs", "0"]  # nothing but the data that is given
