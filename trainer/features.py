@@ -53,6 +53,7 @@ def tokenize_examples(examples: Sequence[Example], window_maker: WindowMaker) ->
     tokenized = []
     contexts = list(dict.fromkeys(example.context for example in examples))
     context_tokens = dict(zip(contexts, window_maker.tokenize(contexts), strict=True))
+    scripts = {context: script_of(context) for context in contexts}
     for example in examples:
         context = context_tokens[example.context]
         answer = None
@@ -64,7 +65,7 @@ def tokenize_examples(examples: Sequence[Example], window_maker: WindowMaker) ->
                 continue
             answer = (int(touching[0]), int(touching[-1]))
         if len(context):
-            question = window_maker.tokenize_question(in_script(example.question, script_of(example.context)))
+            question = window_maker.tokenize_question(in_script(example.question, scripts[example.context]))
             tokenized.append(TokenizedExample(example, question, context, answer))
     return tokenized
 
